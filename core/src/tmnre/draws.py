@@ -1,0 +1,135 @@
+"""A round's training set: stored simulations whose cheap parameters and noise are drawn anew at every use.
+
+Redrawn parameters have to follow the prior *given* the stored ones and the region, also where bounds on derived
+quantities tie them together (a distance to a signal-to-noise ratio).  Two steps make that exact at any acceptance:
+
+1. every row proposes `proposals` values; the accepted share is the row's weight, P(region | stored parameters), and rows
+   enter batches in proportion to it;
+2. from then on each use proposes again from the prior in the box and keeps the old value where all proposals
+   violate the bounds: an independence Metropolis step, which leaves the conditional distribution as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tmnre.region import Box
+from tmnre.simulator import Arrays, Simulator, Tensors, as_tensors
+
+ROWS_AT_ONCE = 4096
+
+
+class Draws:
+    """Rows of (theta, stored) in a region, with weights.
+
+    Parameters
+    ----------
+    u (N, D), stored {"name": (N, ...)} : simulations whose stored parameters lie in the region
+    targets : names of parameters and derived quantities, the columns of z; parameters appear as u
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        region: Box,
+        u: np.ndarray,
+        stored: Arrays | Tensors,
+        targets: Sequence[str],
+        *,
+        seed: int,
+        proposals: int = 16,
+    ) -> None:
+        self.simulator = simulator
+        self.region = region
+        self.targets = tuple(targets)
+        self.stored = as_tensors(stored)
+        self.theta = torch.from_numpy(simulator.prior.from_cube(u))
+        self.weight = torch.ones(len(u), dtype=torch.float64)
+        self._columns = simulator.prior.columns(simulator.redrawn)
+        self._edges = np.array([region.cube[name] for name in simulator.redrawn]).reshape(-1, 2)
+        self._tied = any(name in region.derived for name in simulator.derived)
+        generator = torch.Generator().manual_seed(seed)
+        if self._tied:
+            for rows in torch.arange(len(u)).split(ROWS_AT_ONCE):
+                stored_rows = self._stored_rows(rows)
+                count = proposals if self._columns else 1
+                self.theta[rows], share = self._propose(self.theta[rows], stored_rows, count, generator)
+                self.weight[rows] = share
+        elif self._columns:
+            self.theta, _ = self._propose(self.theta, {}, 1, generator)
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    @property
+    def effective_size(self) -> float:
+        """Number of equally weighted rows worth the same, (sum w)^2 / sum w^2."""
+        return float(self.weight.sum() ** 2 / self.weight.square().sum().clamp_min(1e-300))
+
+    def _stored_rows(self, rows: Tensor) -> Tensors:
+        return {name: array[rows] for name, array in self.stored.items()}
+
+    def _propose(self, theta: Tensor, stored: Tensors, tries: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """theta with redrawn columns from the first accepted of `tries` proposals, and the accepted share (N,)."""
+        n = len(theta)
+        candidates = theta.repeat(tries, 1)
+        low, width = self._edges[:, 0], self._edges[:, 1] - self._edges[:, 0]
+        u = torch.rand(tries * n, len(self._columns), dtype=torch.float64, generator=generator).numpy() * width + low
+        for i, (column, name) in enumerate(zip(self._columns, self.simulator.redrawn, strict=True)):
+            candidates[:, column] = torch.from_numpy(self.simulator.prior[name].quantile(u[:, i]))
+        if not self._tied:
+            return candidates, torch.ones(n, dtype=torch.float64)
+        repeated = {name: array.repeat(tries, *(1,) * (array.ndim - 1)) for name, array in self._cheap(stored).items()}
+        allowed = self.region.allows(self.simulator.derive(candidates, repeated))
+        allowed = torch.as_tensor(allowed).expand(tries * n).reshape(tries, n)
+        first = allowed.int().argmax(0)
+        chosen = candidates.reshape(tries, n, -1)[first, torch.arange(n)]
+        return torch.where(allowed.any(0)[:, None], chosen, theta), allowed.double().mean(0)
+
+    def _cheap(self, stored: Tensors) -> Tensors:
+        """What `derive` reads; a simulator may name it in `derive_from` to spare copies of large arrays."""
+        names = getattr(self.simulator, "derive_from", None)
+        return stored if names is None else {name: stored[name] for name in names}
+
+    def _redraw(self, rows: Tensor, stored: Tensors, generator: torch.Generator, tries: int = 4) -> Tensor:
+        if self._columns:
+            self.theta[rows], _ = self._propose(self.theta[rows], stored, tries if self._tied else 1, generator)
+        return self.theta[rows]
+
+    def z_of(self, theta: Tensor, stored: Tensors) -> Tensor:
+        """Targets z (N, T) float64: u of parameters, values of derived quantities."""
+        prior = self.simulator.prior
+        derived = self.simulator.derive(theta, stored) if any(t not in prior for t in self.targets) else {}
+        columns = []
+        for name in self.targets:
+            if name in prior:
+                values = theta[:, prior.names.index(name)].numpy()
+                columns.append(torch.from_numpy(np.asarray(prior[name].cdf(values), dtype=float)))
+            else:
+                columns.append(derived[name].double())
+        return torch.stack(columns, dim=1)
+
+    def batch(self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True) -> tuple[Tensors, Tensor]:
+        """x {"name": (n, ...)} and z (n, T) of the given rows, with fresh noise and (if asked) redrawn parameters."""
+        stored = self._stored_rows(rows)
+        theta = self._redraw(rows, stored, generator) if redraw else self.theta[rows]
+        return self.simulator.observe(stored, theta, generator), self.z_of(theta, self._cheap(stored))
+
+    def epoch(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Row batches of one pass in random order; a row takes part with probability weight / max weight."""
+        weight = self.weight[rows]
+        taken = rows[torch.rand(len(rows), dtype=torch.float64, generator=generator) * weight.max() < weight]
+        yield from taken[torch.randperm(len(taken), generator=generator)].split(batch_size)
+
+    def sample_targets(self, n: int, generator: torch.Generator) -> Tensor:
+        """z (n, T) from the region's prior, rows in proportion to their weight and redrawn."""
+        parts = []
+        for rows in torch.multinomial(self.weight, n, replacement=True, generator=generator).split(ROWS_AT_ONCE):
+            stored = self._cheap(self._stored_rows(rows))
+            theta = self._redraw(rows, stored, generator)
+            parts.append(self.z_of(theta, stored))
+        return torch.cat(parts)

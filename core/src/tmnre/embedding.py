@@ -1,0 +1,58 @@
+"""Embedding networks: data x, a dict of batched tensors, to features (N, F), once per x."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tmnre.simulator import Tensors
+
+
+def flat(x: Tensors) -> Tensor:
+    """All arrays of x as one real matrix (N, P), in the order of the names; complex values as pairs."""
+    parts = [torch.view_as_real(x[k]) if x[k].is_complex() else x[k] for k in sorted(x)]
+    return torch.cat([part.reshape(len(part), -1).float() for part in parts], dim=1)
+
+
+class Standardise(nn.Module):
+    """Subtract mean and divide by standard deviation per column; both are buffers, fitted to a batch (N, P)."""
+
+    def __init__(self, batch: Tensor) -> None:
+        super().__init__()
+        mean, std = batch.mean(0), batch.std(0)
+        self.register_buffer("mean", mean)
+        # a column that does not vary carries nothing; leave its scale alone
+        self.register_buffer("std", torch.where(std > 1e-6 * mean.abs() + 1e-30, std, torch.ones_like(std)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class ResidualBlock(nn.Module):
+    """Pre-norm residual block (N, F) -> (N, F)."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.LayerNorm(features), nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, features)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ResidualMLP(nn.Module):
+    """Standardised data, flattened, through residual blocks: the core's default embedding."""
+
+    def __init__(self, x: Tensors, features: int = 128, blocks: int = 2) -> None:
+        super().__init__()
+        data = flat(x)
+        self.layers = nn.Sequential(
+            Standardise(data),
+            nn.Linear(data.shape[1], features),
+            *(ResidualBlock(features, 2 * features) for _ in range(blocks)),
+            nn.LayerNorm(features),
+        )
+
+    def forward(self, x: Tensors) -> Tensor:
+        return self.layers(flat(x))

@@ -1,0 +1,52 @@
+"""`tmnre.infer`: the whole method on a user's own simulator, in one call."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tmnre.analysis import Analysis, Marginal, Stage
+from tmnre.result import Result
+from tmnre.rounds import Rounds
+
+
+def infer(
+    simulator: Any,
+    observation: dict[str, np.ndarray],
+    marginals: Sequence[Marginal],
+    *,
+    simulations: int = 10_000,
+    rounds: int = 6,
+    seed: int = 0,
+    folder: Path | str | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Result:
+    """Marginal posteriors for one observation.
+
+    Parameters
+    ----------
+    simulator : object with `prior` and `simulate(theta, rng)`; see `tmnre.Simulator` for what else it may have.
+    observation : {"name": array} as the simulator returns it, without the batch axis.
+    marginals : parameter names, or tuples of names for joint marginals.
+    simulations : size of each round's training set; simulations of earlier rounds that still count are reused.
+    rounds : at most this many; fewer when the region stops shrinking.
+    folder : keep simulations and rounds here, and go on from what is there; None: a temporary folder.
+    settings : other fields of `tmnre.Analysis`.
+
+    Raises ValueError or TypeError when the pieces do not fit, SimulationError or TrainingError when a stage fails.
+    """
+    analysis = Analysis(simulator, observation, marginals, stages=(Stage(simulations),) * rounds, seed=seed, **settings)
+    reporting: dict[str, Any] = {"progress": partial(tqdm, disable=quiet, leave=False)}
+    if quiet:
+        reporting["say"] = lambda _: None
+    if folder is not None:
+        return Rounds(analysis, Path(folder), **reporting).run()
+    with tempfile.TemporaryDirectory(prefix="tmnre-") as temporary:
+        return Rounds(analysis, Path(temporary), **reporting).run()

@@ -1,0 +1,146 @@
+"""Posteriors: per marginal, samples of the truncated prior weighted by the learned ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tmnre.files import write_whole
+
+JOINT = "|"
+"""separates parameter names in the group names of posterior.h5"""
+
+
+def weighted_quantile(values: np.ndarray, weights: np.ndarray, q) -> np.ndarray:
+    """Quantiles q of values (S,) with weights (S,), linear between the midpoints of the weighted steps."""
+    order = np.argsort(values)
+    cumulative = np.cumsum(weights[order])
+    return np.interp(q, (cumulative - 0.5 * weights[order]) / cumulative[-1], values[order])
+
+
+@dataclass(frozen=True)
+class MarginalPosterior:
+    """Posterior of one marginal of d quantities.
+
+    samples (S, d) are draws of the prior in the region, log_ratios (S,) the learned log p(z|x)/p(z) at them, relative
+    to that region's prior.
+    """
+
+    names: tuple[str, ...]
+    samples: np.ndarray
+    log_ratios: np.ndarray
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Normalised importance weights (S,)."""
+        w = np.exp(self.log_ratios - self.log_ratios.max())
+        return w / w.sum()
+
+    @property
+    def effective_sample_size(self) -> float:
+        """1 / sum w^2: how many unweighted samples these are worth."""
+        return float(1 / np.sum(self.weights**2))
+
+    def sample(self, n: int, rng: np.random.Generator | int = 0) -> np.ndarray:
+        """(n, d) posterior draws, by resampling the weighted ones with replacement."""
+        return self.samples[np.random.default_rng(rng).choice(len(self.samples), n, p=self.weights)]
+
+    def interval(self, mass: float = 0.9) -> np.ndarray:
+        """Equal-tailed interval (d, 2) of the given posterior mass."""
+        tails = [(1 - mass) / 2, (1 + mass) / 2]
+        return np.array([weighted_quantile(column, self.weights, tails) for column in self.samples.T])
+
+    def density(self, grid: np.ndarray, bins: int = 100) -> np.ndarray:
+        """Posterior density of a one-dimensional marginal at grid (G,), from a weighted histogram of the samples."""
+        if len(self.names) != 1:
+            raise ValueError(f"density is for one-dimensional marginals, {self.names} has {len(self.names)}")
+        values = self.samples[:, 0]
+        heights, edges = np.histogram(values, bins, weights=self.weights, density=True)
+        return np.interp(grid, 0.5 * (edges[1:] + edges[:-1]), heights, left=0.0, right=0.0)
+
+    def summary(self) -> dict[str, Any]:
+        """Median, mean, sd and equal-tailed 68% and 90% intervals of a one-dimensional marginal, for JSON."""
+        values, w = self.samples[:, 0], self.weights
+        mean = float(np.sum(w * values))
+        return {
+            "median": float(weighted_quantile(values, w, 0.5)),
+            "mean": mean,
+            "sd": float(np.sqrt(np.sum(w * (values - mean) ** 2))),
+            "interval_68": self.interval(0.68)[0].tolist(),
+            "interval_90": self.interval(0.90)[0].tolist(),
+            "effective_samples": self.effective_sample_size,
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """Marginal posteriors, and the record of the rounds that led to them.
+
+    >>> result["a"].interval(0.9)              # doctest: +SKIP
+    >>> result["a", "b"].sample(1000)          # doctest: +SKIP
+    """
+
+    marginals: Mapping[tuple[str, ...], MarginalPosterior]
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    truth: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, names: str | tuple[str, ...]) -> MarginalPosterior:
+        key = (names,) if isinstance(names, str) else tuple(names)
+        if key not in self.marginals:
+            raise KeyError(f"no marginal {key} was learned; there are {[' , '.join(k) for k in self.marginals]}")
+        return self.marginals[key]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the one-dimensional marginals."""
+        return tuple(key[0] for key in self.marginals if len(key) == 1)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """{name: summary} of all one-dimensional marginals."""
+        return {name: self[name].summary() for name in self.names}
+
+    @property
+    def simulations(self) -> int:
+        """Number of runs of the costly simulator, all rounds together."""
+        return sum(record["simulated"] for record in self.rounds)
+
+    def plot(self, path: Path | str | None = None):
+        """Triangle figure of the 1-d and 2-d marginals (matplotlib Figure), written to `path` if given."""
+        from tmnre.figures import triangle
+
+        figure = triangle(self)
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure
+
+    def save(self, path: Path) -> None:
+        """Write posterior.h5: a group per marginal with names, samples, log_ratios and normalised log_weights."""
+
+        def write(temporary: Path) -> None:
+            with h5py.File(temporary, "w") as file:
+                for names, marginal in self.marginals.items():
+                    group = file.create_group(JOINT.join(names))
+                    group.attrs["names"] = list(names)
+                    group.create_dataset("samples", data=marginal.samples.astype("f8"), compression="gzip")
+                    group.create_dataset("log_ratios", data=marginal.log_ratios.astype("f4"), compression="gzip")
+                    log_weights = np.log(np.maximum(marginal.weights, 1e-300))
+                    group.create_dataset("log_weights", data=log_weights.astype("f4"), compression="gzip")
+
+        write_whole(path, write)
+
+
+def load_marginals(path: Path, names: Iterable[str] | None = None) -> dict[tuple[str, ...], MarginalPosterior]:
+    """Marginals of a posterior.h5, all of them or those whose group names are given."""
+    with h5py.File(path) as file:
+        return {
+            tuple(file[key].attrs["names"]): MarginalPosterior(
+                tuple(file[key].attrs["names"]), file[key]["samples"][:], file[key]["log_ratios"][:].astype("f8")
+            )
+            for key in (file if names is None else names)
+        }

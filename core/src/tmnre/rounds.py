@@ -1,0 +1,263 @@
+"""The loop: simulate in the region, train, tighten the region, again; until it stops shrinking.
+
+Each finished round leaves a folder with its region, its training curve, its weights and a DONE file.  A run that was
+stopped goes on from the last finished round; seeds depend on the round's number only, so it ends the same.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tmnre import diagnostics
+from tmnre.analysis import Analysis, Stage
+from tmnre.draws import Draws
+from tmnre.embedding import ResidualMLP
+from tmnre.files import read_json, write_json, write_text, write_whole
+from tmnre.ratio import RatioEstimator
+from tmnre.region import Box
+from tmnre.result import MarginalPosterior, Result
+from tmnre.simulate import in_region, simulate
+from tmnre.simulator import Simulator, Tensors, adopt, as_tensors
+from tmnre.store import Store
+from tmnre.train import fit, split
+from tmnre.truncate import tighten
+
+POSTERIOR_SAMPLES = 100_000
+COVERAGE_SIMULATIONS = 1000
+Progress = Callable[..., tqdm]
+Say = Callable[[str], None]
+
+
+@dataclass
+class Trained:
+    """What a round hands to the next: estimator, the reduction its data went through, and draws of its prior."""
+
+    estimator: RatioEstimator
+    reduction: Tensors
+    record: dict[str, Any]
+    x: Tensors | None = None
+    z: torch.Tensor | None = None
+
+
+class Rounds:
+    """The rounds of one analysis in one folder.
+
+    Raises TypeError or ValueError when the analysis does not fit together (unknown marginals, wrong shapes).
+    """
+
+    def __init__(self, analysis: Analysis, folder: Path, *, progress: Progress = tqdm, say: Say = print) -> None:
+        self.analysis, self.folder, self.progress, self.say = analysis, Path(folder), progress, say
+        self.simulator: Simulator = adopt(analysis.simulator)
+        known = (*self.simulator.prior.names, *self.simulator.derived)
+        truncated = self.simulator.prior.names if analysis.truncated is None else tuple(analysis.truncated)
+        asked = [(m,) if isinstance(m, str) else tuple(m) for m in analysis.marginals]
+        asked += [(name,) for name in truncated]
+        self.marginals = tuple(dict.fromkeys(asked))
+        unknown = sorted({name for names in self.marginals for name in names if name not in known})
+        if unknown:
+            raise ValueError(f"marginals name {unknown}, but the simulator has {list(known)}")
+        if not analysis.stages:
+            raise ValueError("an analysis needs at least one stage, for example Stage(simulations=10_000)")
+        self.targets = tuple(dict.fromkeys(name for names in self.marginals for name in names))
+        self.truncated = truncated
+        self.observation = as_tensors(analysis.observation, batched=True)
+        for name, array in self.observation.items():
+            if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
+                raise ValueError(f"the observation {name!r} holds NaN or infinite values; mask or fill them first")
+        self.store = Store(self.folder / "store")
+
+    def run(self) -> Result:
+        """Run (or go on with) all rounds and return the posteriors of the last."""
+        region = Box.full(self.simulator.prior, self.simulator.constraints)
+        stages = list(self.analysis.stages)
+        last: Trained | None = None
+        records: list[dict[str, Any]] = []
+        number = 0
+        while stages:
+            stage = stages.pop(0)
+            trained = self._round(number, region, stage, last, final=not stages)
+            records.append(trained.record)
+            region = Box.from_dict(trained.record["next_region"])
+            if trained.record["kept"] > self.analysis.truncation.stop_ratio and stages:
+                # nothing left to truncate: go to the last stage, which may be this very size
+                stages = stages[-1:] if stages[-1] != stage else []
+            last = trained
+            number += 1
+        assert last is not None
+        return self._result(last, records)
+
+    def _round(self, number: int, region: Box, stage: Stage, last: Trained | None, *, final: bool) -> Trained:
+        folder = self.folder / "rounds" / f"{number:02d}"
+        if (folder / "DONE").exists():
+            return self._finished(folder, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        times = {"start": time.monotonic()}
+        keep = lambda u: in_region(self.simulator, region, u)  # noqa: E731 - read where it is used
+        earlier = self.store.chunks(before_round=number)
+        reused = min(self.store.count(earlier, keep), stage.simulations)
+        self.say(
+            f"round {number}: log prior volume {self._log_volume(number):.2f}, "
+            f"{stage.simulations - reused} new simulations, {reused} reused"
+        )
+        failed = simulate(
+            self.simulator,
+            self.store,
+            region,
+            stage.simulations - reused,
+            round_number=number,
+            seed=self.analysis.seed,
+            workers=self.analysis.workers,
+            chunk_size=self.analysis.chunk_size,
+            progress=self.progress,
+        )
+        times["simulate"] = time.monotonic()
+        u, stored = self.store.load(self.store.chunks(before_round=number + 1), keep, stage.simulations)
+        seed = int(np.random.SeedSequence([self.analysis.seed, number, 2]).generate_state(1)[0])
+        draws = Draws(self.simulator, region, u, stored, self.targets, seed=seed)
+        del stored
+        warm = last is not None and last.record["kept"] > self.analysis.truncation.warm_start_ratio
+        reduction = last.reduction if warm else self._fit_reduction(draws, seed)
+        draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
+        x_o = draws.simulator.reduce(self.observation)
+        estimator = last.estimator if warm else self._new_estimator(draws, x_o, seed)
+        times["prepare"] = time.monotonic()
+        with self._threads():
+            curve = fit(estimator, draws, self.analysis.training, steps=stage.steps, seed=seed, progress=self.progress)
+        times["train"] = time.monotonic()
+        generator = torch.Generator().manual_seed(seed + 1)
+        z = draws.sample_targets(POSTERIOR_SAMPLES, generator)
+        tightened = tighten(
+            region, self.simulator.prior, estimator, x_o, z, self.truncated, self.analysis.truncation
+        )
+        record = {
+            "round": number,
+            "simulations": stage.simulations,
+            "simulated": stage.simulations - reused,
+            "reused": reused,
+            "failed": failed,
+            "effective_simulations": draws.effective_size,
+            "steps": curve[-1]["step"] if curve else 0,
+            "best_validation_loss": min((p["validation"] for p in curve), default=None),
+            "warm_start": warm,
+            "region": region.to_dict(),
+            "next_region": tightened.region.to_dict(),
+            "kept": tightened.kept,
+            "log_volume": self._log_volume(number),
+            "next_log_volume": self._log_volume(number) + float(np.log(tightened.kept)),
+            "lost_mass": tightened.lost_mass,
+            "coverage": self._coverage(estimator, draws, seed) if final or tightened.kept > 0 else {},
+        }
+        times["evaluate"] = time.monotonic()
+        marks = list(times)
+        record["seconds"] = {b: round(times[b] - times[a], 2) for a, b in zip(marks, marks[1:], strict=False)}
+        trained = Trained(estimator, reduction, record, x_o, z)
+        self._write(folder, trained, curve)
+        self.say(
+            f"round {number}: region kept {tightened.kept:.3g} of its volume, "
+            f"estimated posterior mass lost {max(tightened.lost_mass.values(), default=0):.1e} (worst marginal)"
+        )
+        return trained
+
+    def _threads(self):
+        return torch_threads(self.analysis.training.threads)
+
+    def _log_volume(self, number: int) -> float:
+        if number == 0:
+            return 0.0
+        return read_json(self.folder / "rounds" / f"{number - 1:02d}" / "region.json")["next_log_volume"]
+
+    def _fit_reduction(self, draws: Draws, seed: int) -> Tensors:
+        rows = torch.multinomial(
+            draws.weight, min(4096, len(draws)), replacement=True, generator=torch.Generator().manual_seed(seed)
+        )
+        return self.simulator.fit_reduction({k: v[rows] for k, v in draws.stored.items()}, draws.theta[rows])
+
+    def _new_estimator(self, draws: Draws, x_o: Tensors, seed: int) -> RatioEstimator:
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.multinomial(draws.weight, min(2048, len(draws)), replacement=True, generator=generator)
+        x, _ = draws.batch(rows, generator)
+        shapes = [{k: tuple(v.shape[1:]) for k, v in data.items()} for data in (x, x_o)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"the observation has arrays {shapes[1]}, the simulator returns {shapes[0]}")
+        z = draws.sample_targets(2**16, generator)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            make = self.analysis.embedding or ResidualMLP
+            embedding = make(x)
+            with torch.no_grad():
+                features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
+            return RatioEstimator(embedding, self.marginals, self.targets, z, features)
+
+    def _coverage(self, estimator: RatioEstimator, draws: Draws, seed: int) -> dict[str, Any]:
+        _, held = split(len(draws), self.analysis.training.validation_fraction, seed)
+        generator = torch.Generator().manual_seed(seed + 3)
+        rows = torch.cat(list(draws.epoch(held, len(held), generator)))[:COVERAGE_SIMULATIONS]
+        x, z = draws.batch(rows, generator)
+        with torch.no_grad():
+            ranks = diagnostics.ranks(estimator, x, z, draws.sample_targets(4000, generator))
+        return {"simulations": len(rows), **{name: diagnostics.coverage(rank) for name, rank in ranks.items()}}
+
+    def _write(self, folder: Path, trained: Trained, curve: list[dict[str, float]]) -> None:
+        state = {
+            "estimator": trained.estimator.state_dict(),
+            "reduction": trained.reduction,
+            "x": trained.x,
+            "z": trained.z,
+        }
+        write_whole(folder / "checkpoint.pt", lambda path: torch.save(state, path))
+        write_json(folder / "training.json", curve)
+        write_json(folder / "region.json", trained.record)
+        write_text(folder / "DONE", "")
+
+    def _finished(self, folder: Path, number: int) -> Trained:
+        """A finished round from its folder; the network's shape follows from the data, the weights from the file."""
+        record = read_json(folder / "region.json")
+        state = torch.load(folder / "checkpoint.pt", weights_only=True)
+        region = Box.from_dict(record["region"])
+        keep = lambda u: in_region(self.simulator, region, u)  # noqa: E731 - read where it is used
+        u, stored = self.store.load(self.store.chunks(before_round=number + 1), keep, 256)
+        draws = Draws(self.simulator, region, u, stored, self.targets, seed=0)
+        reduction = state["reduction"]
+        draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
+        draws.weight.clamp_(min=1e-9)
+        estimator = self._new_estimator(draws, state["x"], seed=0)
+        estimator.load_state_dict(state["estimator"])
+        self.say(f"round {number}: finished before, read from {folder}")
+        return Trained(estimator.eval(), reduction, record, state["x"], state["z"])
+
+    def _result(self, last: Trained, records: list[dict[str, Any]]) -> Result:
+        prior = self.simulator.prior
+        log_r = last.estimator.log_ratio(last.x, last.z)[0].double().numpy()
+        values = {
+            name: prior[name].quantile(column) if name in prior else column
+            for name, column in zip(self.targets, last.z.numpy().T, strict=True)
+        }
+        marginals = {
+            names: MarginalPosterior(names, np.stack([values[name] for name in names], axis=1), log_r[:, m])
+            for m, names in enumerate(self.marginals)
+        }
+        return Result(marginals, records, dict(self.analysis.truth), dict(self.analysis.labels))
+
+
+class torch_threads:  # noqa: N801 - a context manager, used like a function
+    """Run with the given number of torch threads (None: leave it) and restore the old one."""
+
+    def __init__(self, threads: int | None) -> None:
+        self.threads = threads if threads is None else min(threads, os.cpu_count() or 1)
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads()
+        if self.threads:
+            torch.set_num_threads(self.threads)
+
+    def __exit__(self, *_) -> None:
+        torch.set_num_threads(self.before)
