@@ -79,9 +79,16 @@ class _Module(lightning.LightningModule):
     def validation_step(self, batch, _) -> None:
         self.log("val_loss", self._losses(batch).sum(), batch_size=len(batch[1]))
 
+    def on_before_optimizer_step(self, optimizer) -> None:
+        # not the trainer's own clipping, which refuses fused optimisers
+        torch.nn.utils.clip_grad_norm_(self.estimator.parameters(), 1.0)
+
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(
-            self.estimator.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+            self.estimator.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.settings.learning_rate, self.steps, pct_start=0.1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -164,7 +171,6 @@ def fit(
             val_check_interval=max(1, steps // VALIDATIONS),
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            gradient_clip_val=1.0,
             precision=settings.precision,
             accelerator=settings.accelerator,
             devices=1,

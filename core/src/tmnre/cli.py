@@ -1,0 +1,177 @@
+"""The command line: thin; parses, calls the core, prints.
+
+Light commands import nothing heavy.  Exit codes: 0 done, 1 the analysis failed, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tmnre import __version__
+from tmnre.plugin import PluginError, discover, find_plugin, find_recipe
+
+CORE_PAPERS = (
+    """@inproceedings{Miller2021TMNRE,
+  author = {Miller, Benjamin Kurt and Cole, Alex and Forr{\\'e}, Patrick and Louppe, Gilles and Weniger, Christoph},
+  title = {Truncated Marginal Neural Ratio Estimation},
+  booktitle = {Advances in Neural Information Processing Systems}, year = {2021}, eprint = {2107.01214}
+}""",
+    """@inproceedings{Miller2022NREC,
+  author = {Miller, Benjamin Kurt and Weniger, Christoph and Forr{\\'e}, Patrick},
+  title = {Contrastive Neural Ratio Estimation},
+  booktitle = {Advances in Neural Information Processing Systems}, year = {2022}, eprint = {2210.06170}
+}""",
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    known, settings = parser.parse_known_args(arguments)
+    if settings and known.command != "run":
+        parser.error(f"unknown arguments: {' '.join(settings)}")
+    if known.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return known.action(known, settings, arguments)
+    except KeyboardInterrupt:
+        out = getattr(known, "out", None) or getattr(known, "folder", None)
+        hint = f"; go on with: tmnre resume {out}" if out and (Path(out) / "meta.json").exists() else ""
+        print(f"tmnre: interrupted{hint}", file=sys.stderr)
+        return 130
+    except Exception as error:  # the one place where errors become exit codes
+        if known.debug:
+            raise
+        expected = isinstance(error, (ValueError, TypeError, OSError, PluginError, RuntimeError))
+        hint = "" if expected else f" ({type(error).__name__}; --debug shows where)"
+        print(f"tmnre: error: {' '.join(str(error).split())}{hint}", file=sys.stderr)
+        bad_input = isinstance(error, (ValueError, TypeError, OSError, PluginError)) or type(error).__name__ == "RunError"
+        return 2 if bad_input else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tmnre", description="Truncated marginal neural ratio estimation.")
+    parser.add_argument("--version", action="version", version=f"tmnre {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, action, summary: str, *, add_help: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary, add_help=add_help)
+        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        sub.set_defaults(action=action)
+        return sub
+
+    command("plugins", _plugins, "installed plugins, and what is wrong with those that do not work")
+    command("recipes", _recipes, "recipes of the installed plugins")
+    for name, action, summary in (
+        ("show", _show, "presets and default settings of a recipe, as YAML"),
+        ("cite", _cite, "BibTeX of what a recipe rests on"),
+    ):
+        command(name, action, summary).add_argument("recipe", help="plugin/name")
+    run = command("run", _run, "run a recipe; --help after the recipe lists its settings", add_help=False)
+    run.add_argument("recipe", nargs="?", help="plugin/name")
+    run.add_argument("--out", help="directory of the run, new or empty")
+    run.add_argument("--config", help="YAML file of settings")
+    run.add_argument("--preset", help="named changes of the defaults")
+    run.add_argument("-h", "--help", action="store_true", dest="wants_help")
+    command("resume", _resume, "go on with a run that was stopped").add_argument("folder", help="directory of the run")
+    command("check", _check, "run the conformance kit on a plugin").add_argument("plugin")
+    return parser
+
+
+def _plugins(known, settings, arguments) -> int:
+    plugins, problems = discover()
+    for name, plugin in plugins.items():
+        print(f"{name:12s} {plugin.summary} ({len(plugin.recipes)} recipes)")
+    for name, problem in problems.items():
+        print(f"{name:12s} error: {problem}")
+    if not plugins and not problems:
+        print("no plugins are installed; for example pip install tmnre-gw")
+    return 1 if problems else 0
+
+
+def _recipes(known, settings, arguments) -> int:
+    for plugin in discover()[0].values():
+        for name, entry in plugin.recipes.items():
+            print(f"{plugin.name + '/' + name:24s} {entry.summary}")
+    return 0
+
+
+def _show(known, settings, arguments) -> int:
+    recipe = find_recipe(known.recipe)
+    from tmnre.settings import dump
+
+    print(f"# {known.recipe}: {recipe.summary}\n# presets: {', '.join(recipe.presets) or 'none'}\n")
+    print(dump(recipe.settings()), end="")
+    return 0
+
+
+def _cite(known, settings, arguments) -> int:
+    print("\n\n".join((*CORE_PAPERS, *find_recipe(known.recipe).papers)))
+    return 0
+
+
+def _run(known, settings, arguments) -> int:
+    if known.recipe is None:
+        print("usage: tmnre run RECIPE --out DIR [--config FILE.yaml] [--preset NAME] [--setting VALUE ...]\n")
+        print("tmnre recipes lists the recipes; tmnre run RECIPE --help the settings of one")
+        return 0 if known.wants_help else 2
+    recipe = find_recipe(known.recipe)
+    from tmnre import settings as typed
+
+    if known.wants_help:
+        print(f"tmnre run {known.recipe} --out DIR [--config FILE.yaml] [--preset NAME] [--setting VALUE ...]\n")
+        print(f"{recipe.summary}\n\nsettings:\n{typed.help_text(recipe)}")
+        return 0
+    if known.out is None:
+        raise typed.SettingsError("tmnre run needs --out DIR, a new directory for the results")
+    chosen = typed.parse(
+        recipe, settings, config=Path(known.config) if known.config else None, preset=known.preset
+    )
+    return _execute(recipe, known.recipe, chosen, Path(known.out), arguments, resume=False)
+
+
+def _resume(known, settings, arguments) -> int:
+    from tmnre import run
+    from tmnre import settings as typed
+
+    name, config = run.recorded(Path(known.folder))
+    recipe = find_recipe(name)
+    return _execute(recipe, name, typed.parse(recipe, config=config), Path(known.folder), arguments, resume=True)
+
+
+def _execute(recipe, name: str, chosen, out: Path, arguments: list[str], *, resume: bool) -> int:
+    from tmnre import run
+    from tmnre.settings import dump
+
+    analysis = recipe.build(chosen)
+    result = run.execute(
+        analysis, out, config=dump(chosen), recipe=name, command=["tmnre", *arguments], resume=resume
+    )
+    print(f"\n{'parameter':22s} {'median':>10s} {'90% interval':>24s}" + ("      truth" if result.truth else ""))
+    for parameter, found in result.summary().items():
+        low, high = found["interval_90"]
+        truth = f"{result.truth[parameter]:11.4g}" if parameter in result.truth else ""
+        print(f"{parameter:22s} {found['median']:10.4g} {f'[{low:.4g}, {high:.4g}]':>24s}{truth}")
+    print(f"\n{result.simulations:,} simulations in {len(result.rounds)} rounds; results and figures in {out}")
+    return 0
+
+
+def _check(known, settings, arguments) -> int:
+    find_plugin(known.plugin)
+    from tmnre.conformance import check
+
+    findings = check(known.plugin)
+    for finding in findings:
+        print(finding)
+    failed = sum(finding.state == "FAILED" for finding in findings)
+    print(f"{len(findings)} checks, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""The conformance kit that plugin authors run: `tmnre check PLUGIN`.
+
+Every finding that failed says what to do.  A recipe whose files are not there is reported as skipped, with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tmnre import settings as typed
+from tmnre.plugin import PluginError, find_plugin, find_recipe
+from tmnre.recipe import Recipe
+from tmnre.simulate import finite_rows
+from tmnre.simulator import Simulator, Tensors, adopt, as_tensors
+
+ROWS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One check: where, what, and how it ended ("passed", "FAILED", "skipped") with the reason."""
+
+    recipe: str
+    check: str
+    state: str
+    message: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state:8s}{self.recipe:24s}{self.check}" + (f": {self.message}" if self.message else "")
+
+
+def check(plugin_name: str) -> list[Finding]:
+    """All findings for a plugin; raises PluginError when it is not installed or cannot be loaded."""
+    plugin = find_plugin(plugin_name)
+    findings = []
+    for name in plugin.recipes:
+        full = f"{plugin_name}/{name}"
+        try:
+            recipe = find_recipe(full)
+        except PluginError as error:
+            findings.append(Finding(full, "imports", "FAILED", str(error)))
+            continue
+        findings += [_run(full, title, test, recipe) for title, test in RECIPE_CHECKS]
+        try:
+            preset = "smoke" if "smoke" in recipe.presets else None
+            analysis = recipe.build(typed.parse(recipe, preset=preset))
+        except FileNotFoundError as error:
+            findings.append(Finding(full, "builds", "skipped", str(error)))
+            continue
+        except Exception as error:  # an author's build can raise anything
+            findings.append(Finding(full, "builds", "FAILED", f"{type(error).__name__}: {error}"))
+            continue
+        findings.append(Finding(full, "builds", "passed"))
+        findings += [_run(full, title, test, analysis) for title, test in ANALYSIS_CHECKS]
+    return findings
+
+
+def _run(recipe: str, title: str, test: Callable[[Any], Iterator[str]], subject: Any) -> Finding:
+    try:
+        problem = next(test(subject), None)
+    except Exception as error:  # a check that cannot even run has found something
+        problem = f"raised {type(error).__name__}: {error}"
+    return Finding(recipe, title, "FAILED" if problem else "passed", problem or "")
+
+
+# each check yields what is wrong
+
+
+def _settings_are_documented(recipe: Recipe) -> Iterator[str]:
+    parameters = getattr(recipe.settings, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        yield f"{recipe.settings.__name__} must be a frozen dataclass: @dataclass(frozen=True)"
+    for leaf in typed.leaves(recipe.settings):
+        if not leaf.doc:
+            yield f"setting {leaf.name} has no docstring; write one under the field, with unit and reason"
+
+
+def _presets_parse(recipe: Recipe) -> Iterator[str]:
+    for preset in (None, *recipe.presets):
+        settings = typed.parse(recipe, preset=preset)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "config.yaml"
+            path.write_text(typed.dump(settings))
+            if typed.parse(recipe, config=path) != settings:
+                yield f"preset {preset} does not survive YAML; use plain numbers, strings, tuples and dataclasses"
+
+
+def _papers_are_there(recipe: Recipe) -> Iterator[str]:
+    if not recipe.papers or not all(paper.lstrip().startswith("@") for paper in recipe.papers):
+        yield "papers must hold at least one BibTeX entry"
+
+
+def _simulated(simulator: Simulator, n: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    theta = simulator.prior.sample(n, np.random.default_rng(0))
+    return theta, {k: np.asarray(v) for k, v in simulator.simulate(theta, np.random.default_rng(seed)).items()}
+
+
+def _simulate_is_sound(analysis) -> Iterator[str]:
+    simulator = adopt(analysis.simulator)
+    theta, stored = _simulated(simulator, ROWS, 1)
+    for name, array in stored.items():
+        if array.shape[:1] != (ROWS,):
+            yield f"simulate must return {name!r} with {ROWS} rows, one per row of theta, got shape {array.shape}"
+    if not finite_rows(stored).all():
+        yield "simulate returned NaN or infinite values within the prior; mend it or narrow the prior"
+    again = _simulated(simulator, ROWS, 1)[1]
+    if any(not np.array_equal(stored[k], again[k]) for k in stored):
+        yield "simulate gives different results for the same seed; draw all randomness from the rng it is given"
+    one = simulator.simulate(theta[:1], np.random.default_rng(1))
+    if any(np.shape(one[k]) != (1, *stored[k].shape[1:]) for k in stored):
+        yield "simulate changes shape for a single row of theta; keep the batch axis"
+
+
+def _redrawn_are_not_simulated(analysis) -> Iterator[str]:
+    simulator = adopt(analysis.simulator)
+    theta, stored = _simulated(simulator, ROWS, 1)
+    other = simulator.prior.sample(ROWS, np.random.default_rng(5))
+    columns = simulator.prior.columns(simulator.redrawn)
+    moved = theta.copy()
+    moved[:, columns] = other[:, columns]
+    again = simulator.simulate(moved, np.random.default_rng(1))
+    if any(not np.array_equal(stored[k], again[k]) for k in stored):
+        yield f"simulate depends on {simulator.redrawn}, which are declared redrawn; use them in observe only"
+
+
+def _observed(simulator: Simulator, seed: int) -> tuple[torch.Tensor, Tensors, Tensors]:
+    theta, stored = _simulated(simulator, ROWS, 1)
+    tensors = as_tensors(stored)
+    at = torch.from_numpy(theta)
+    return at, tensors, simulator.observe(tensors, at, torch.Generator().manual_seed(seed))
+
+
+def _observe_is_sound(analysis) -> Iterator[str]:
+    simulator = adopt(analysis.simulator)
+    _, _, x = _observed(simulator, 1)
+    observation = as_tensors(analysis.observation)
+    for name, array in x.items():
+        if len(array) != ROWS or array.dtype not in (torch.float32, torch.complex64, torch.int64, torch.int32):
+            yield f"observe must return {name!r} as float32 or complex64 with {ROWS} rows, got {array.dtype} {tuple(array.shape)}"
+        if name not in observation or observation[name].shape != array.shape[1:]:
+            yield f"the observation has no {name!r} of shape {tuple(array.shape[1:])}; it must look like one row of observe"
+        if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
+            yield f"observe returned NaN or infinite values in {name!r}"
+    same, other = _observed(simulator, 1)[2], _observed(simulator, 2)[2]
+    if any(not torch.equal(x[k], same[k]) for k in x):
+        yield "observe gives different data for the same generator; draw all noise from it"
+    overridden = simulator.observe.__func__ is not Simulator.observe if hasattr(simulator.observe, "__func__") else True
+    if overridden and all(torch.equal(x[k], other[k]) for k in x):
+        yield "observe gives the same data for two generators; it must add the noise"
+
+
+def _rows_are_independent(analysis) -> Iterator[str]:
+    simulator = adopt(analysis.simulator)
+    at, stored, _ = _observed(simulator, 1)
+    derived = simulator.derive(at, stored)
+    if set(derived) != set(simulator.derived):
+        yield f"derive returns {sorted(derived)}, but `derived` declares {sorted(simulator.derived)}"
+    single = simulator.derive(at[2:3], {k: v[2:3] for k, v in stored.items()})
+    for name, values in derived.items():
+        if values.shape != (ROWS,) or not torch.isfinite(values).all():
+            yield f"derived {name!r} must be finite with shape ({ROWS},), got {tuple(values.shape)}"
+        elif not torch.allclose(values[2:3], single[name], rtol=1e-5):
+            yield f"derived {name!r} of one row changes with the other rows of the batch"
+
+
+def _marginals_exist(analysis) -> Iterator[str]:
+    simulator = adopt(analysis.simulator)
+    known = {*simulator.prior.names, *simulator.derived}
+    for marginal in analysis.marginals:
+        unknown = {marginal} - known if isinstance(marginal, str) else set(marginal) - known
+        if unknown:
+            yield f"marginal {marginal} names {sorted(unknown)}, which the simulator does not have"
+
+
+RECIPE_CHECKS = (
+    ("settings are frozen and documented", _settings_are_documented),
+    ("presets parse and survive YAML", _presets_parse),
+    ("papers are given", _papers_are_there),
+)
+ANALYSIS_CHECKS = (
+    ("simulate is sound", _simulate_is_sound),
+    ("redrawn parameters are not simulated", _redrawn_are_not_simulated),
+    ("observe is sound", _observe_is_sound),
+    ("derived quantities are sound", _rows_are_independent),
+    ("marginals exist", _marginals_exist),
+)

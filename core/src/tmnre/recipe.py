@@ -1,0 +1,29 @@
+"""A recipe: frozen settings whose defaults are the preset, a function that composes the analysis, and its papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tmnre.analysis import Analysis
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A ready analysis.
+
+    Attributes
+    ----------
+    settings : frozen dataclass; nested dataclasses group settings, every field has a docstring with unit and reason.
+    build : settings -> Analysis; reads and checks every file, raises ValueError or OSError with what to do.
+    papers : BibTeX entries.
+    presets : {name: {dotted setting: value}}, changes against the defaults; "smoke" is the one `tmnre check` runs.
+    """
+
+    settings: type
+    build: Callable[[Any], Analysis]
+    papers: tuple[str, ...]
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    summary: str = ""

@@ -1,0 +1,115 @@
+"""A directory per analysis: configuration, provenance, rounds, results, figures; resumable."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tmnre.analysis import Analysis
+from tmnre.files import read_json, write_json, write_text
+from tmnre.result import Result
+from tmnre.rounds import Rounds
+
+PACKAGES = ("tmnre", "torch", "lightning", "numpy", "scipy")
+
+
+class RunError(RuntimeError):
+    """A run directory cannot be used; the message says why and what to do."""
+
+
+def execute(
+    analysis: Analysis, out: Path, *, config: str, recipe: str, command: list[str], resume: bool = False
+) -> Result:
+    """Run an analysis in a directory of its own and write its results there.
+
+    Leaves config.yaml, meta.json, store/, rounds/NN/, posterior.h5, summary.json and figures/.  With `resume` the finished
+    rounds and simulations of the directory are kept.  Raises RunError when the directory is in use or cannot be written,
+    before anything is computed.
+    """
+    out = Path(out)
+    if not resume:
+        _create(out)
+    started = time.time()
+    rounds = Rounds(analysis, out)
+    if not resume:
+        write_text(out / "config.yaml", config)
+        write_json(out / "meta.json", _provenance(analysis, recipe, command))
+    result = rounds.run()
+    result.save(out / "posterior.h5")
+    write_json(out / "summary.json", summary(result))
+    _figures(analysis, result, out)
+    meta = read_json(out / "meta.json")
+    meta["sessions"] = [*meta.get("sessions", []), {"command": command, "wall_s": round(time.time() - started, 1)}]
+    meta["stages"] = [{**record["seconds"], "simulated": record["simulated"]} for record in result.rounds]
+    write_json(out / "meta.json", meta)
+    return result
+
+
+def recorded(out: Path) -> tuple[str, Path]:
+    """Recipe name and configuration file of a run directory; raises RunError if it is none."""
+    out = Path(out)
+    if not (out / "meta.json").is_file() or not (out / "config.yaml").is_file():
+        raise RunError(f"{out} is not a run directory: it needs meta.json and config.yaml; start one with tmnre run")
+    try:
+        return read_json(out / "meta.json")["recipe"], out / "config.yaml"
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{out / 'meta.json'} is damaged ({error}); start again with tmnre run") from error
+
+
+def _create(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "tmnre resume goes on with it" if (out / "meta.json").is_file() else "it is not empty"
+        raise RunError(f"{out} is in use ({what}); choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
+
+
+def _provenance(analysis: Analysis, recipe: str, command: list[str]) -> dict[str, Any]:
+    return {
+        "recipe": recipe,
+        "command": command,
+        "seed": analysis.seed,
+        "versions": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "cpus": os.cpu_count(),
+    }
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """What summary.json holds: parameters, marginals' effective samples, rounds, simulations, calibration."""
+    last = result.rounds[-1]
+    keys = (
+        *("round", "simulations", "simulated", "reused", "failed", "steps", "kept", "log_volume", "next_log_volume"),
+        *("best_validation_loss", "lost_mass", "seconds"),
+    )
+    return {
+        "parameters": result.summary(),
+        "truth": dict(result.truth),
+        "effective_samples": {" , ".join(k): m.effective_sample_size for k, m in result.marginals.items()},
+        "simulations": result.simulations,
+        "rounds": [{key: record[key] for key in keys} for record in result.rounds],
+        "coverage": last["coverage"],
+    }
+
+
+def _figures(analysis: Analysis, result: Result, out: Path) -> None:
+    from tmnre.figures import write_core_figures
+
+    folder = out / "figures"
+    folder.mkdir(exist_ok=True)
+    curves = [read_json(out / "rounds" / f"{record['round']:02d}" / "training.json") for record in result.rounds]
+    write_core_figures(result, curves, folder)
+    if analysis.figures is not None:
+        analysis.figures(result, folder)

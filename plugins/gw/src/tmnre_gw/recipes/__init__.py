@@ -1,0 +1,1 @@
+"""Ready analyses of binary black holes."""

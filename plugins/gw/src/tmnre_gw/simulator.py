@@ -1,0 +1,216 @@
+"""Binary black holes in the whitened strain of a detector network.
+
+Stored per simulation: h+ and hx on the band's nodes at 1 Mpc, and their inner products.  Distance, sky position,
+polarisation and arrival time multiply and shift them; with noise these are drawn anew at every use.  For approximants with
+only the (2, 2) mode in the frame of the orbit the phase factors out as well, for aligned spins also the inclination.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tmnre.prior import Prior
+from tmnre.simulator import Arrays, Simulator, Tensors
+from tmnre_gw.band import Band, Whitening
+from tmnre_gw.bilby_side import ALIGNED, QUADRUPOLE, Waveform
+from tmnre_gw.detectors import Network
+from tmnre_gw.reduction import matched_filters, reduced_noise, reduction_of
+
+EXTRINSIC = ("luminosity_distance", "zenith", "azimuth", "ra", "dec", "psi", "time")
+"""Parameters that never enter the waveform; `time` is relative to the network's reference (s)."""
+
+
+class BinaryBlackHole(Simulator):
+    """Simulator of {"strain": (N, detectors, P) complex64}: whitened strain in the basis of `Whitening`.
+
+    Parameters
+    ----------
+    prior : free parameters, bilby's names and units, with `time` (s from network.reference_gps_s): arrival at the first
+        detector if the sky is given by zenith and azimuth about the first baseline, else at the geocentre.
+    fixed : values of all other parameters.
+    network, band, whitening : where the signal is seen.
+    front_end : how `fit_reduction` compresses: see `reduction`.
+    constraints : bounds on derived quantities that belong to the prior, such as {"mass_2": (10, 80)}.
+    """
+
+    derive_from = ("inner",)
+
+    def __init__(
+        self,
+        prior: Prior,
+        fixed: Mapping[str, float],
+        network: Network,
+        band: Band,
+        whitening: Whitening,
+        *,
+        approximant: str,
+        reference_frequency_hz: float,
+        front_end: str = "svd",
+        components: int = 128,
+        constraints: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        self.prior, self.fixed = prior, dict(fixed)
+        self.network, self.band, self.whitening = network, band, whitening
+        self.front_end, self.components = front_end, components
+        self.aligned = approximant in ALIGNED
+        self.quadrupole = approximant in QUADRUPOLE
+        factors = (self.quadrupole and "phase", self.aligned and "theta_jn")
+        extrinsic = (*EXTRINSIC, *filter(None, factors))
+        self.redrawn = tuple(name for name in prior.names if name in extrinsic)
+        self.waveform = Waveform(approximant, band.nodes_hz, reference_frequency_hz)
+        self.constraints = dict(constraints or {})
+        self._in_frame = "zenith" in {*prior.names, *fixed}
+        self._check_complete()
+        self.derived = self._derived_names()
+        self._nodes = torch.from_numpy(band.nodes_hz)
+        self._triangle = torch.from_numpy(whitening.triangle * Waveform.UNIT).to(torch.complex64)
+        quadrature = band.spline().T @ (whitening.factor * Waveform.UNIT).T ** 2
+        self._quadrature = quadrature.T
+        self.reduction: Tensors = {}
+
+    def _check_complete(self) -> None:
+        sky = ("zenith", "azimuth") if self._in_frame else ("ra", "dec")
+        spins = ("chi_1", "chi_2") if self.aligned else ("a_1", "a_2", "tilt_1", "tilt_2", "phi_12", "phi_jl")
+        needed = {"chirp_mass", "mass_ratio", *spins, "theta_jn", "phase", "luminosity_distance", *sky, "psi", "time"}
+        have = {*self.prior.names, *self.fixed}
+        if needed != have:
+            raise ValueError(
+                f"parameters of {'aligned' if self.aligned else 'precessing'} binaries: missing {sorted(needed - have)}, "
+                f"not understood {sorted(have - needed)}; give each a prior or a fixed value"
+            )
+
+    def _derived_names(self) -> tuple[str, ...]:
+        names = ["mass_1", "mass_2", "chi_eff", *(f"snr_{name}" for name in self.network.names)]
+        if self._in_frame:
+            names += ["ra", "dec", "geocent_time"]
+        return tuple(names)
+
+    # the costly part
+
+    def simulate(self, theta: np.ndarray, rng: np.random.Generator) -> Arrays:
+        """{"h": (N, 1 or 2, P) complex64, "inner": (N, detectors, 1 or 3) float32}, at 1 Mpc."""
+        del rng  # waveforms have no randomness of their own
+        names = self.prior.names
+        polarisations = []
+        for row in theta:
+            parameters = {**self.fixed, **dict(zip(names, row, strict=True))}
+            if self.quadrupole:
+                parameters["phase"] = 0.0
+            if self.aligned:
+                parameters["theta_jn"] = 0.0
+            polarisations.append(self.waveform(parameters)[: 1 if self.aligned else 2])
+        h = np.stack(polarisations)
+        products = [h[:, i] * h[:, j].conj() for i, j in ((0, 0), (1, 1), (0, 1))[: 1 if self.aligned else 3]]
+        # products vary more slowly than the signals, so the spline's own quadrature integrates them on the nodes
+        inner = np.stack([np.einsum("np,dp->nd", p.real, self._quadrature) for p in products], axis=2)
+        return {"h": h.astype(np.complex64), "inner": inner.astype(np.float32)}
+
+    # the cheap part
+
+    def _columns(self, theta: Tensor) -> dict[str, Tensor]:
+        names = self.prior.names
+        values = {name: theta.new_full((len(theta),), value) for name, value in self.fixed.items()}
+        return {**values, **{name: theta[:, i] for i, name in enumerate(names)}}
+
+    def _arrival(self, p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Direction (N, 3) to the source and arrival times (N, detectors) relative to the reference."""
+        if self._in_frame:
+            direction = self.network.direction_in_frame(p["zenith"], p["azimuth"])
+            delays = self.network.delays(direction)
+            return direction, p["time"][:, None] + delays - delays[:, :1]
+        direction = self.network.direction(p["ra"], p["dec"], p["time"])
+        return direction, p["time"][:, None] + self.network.delays(direction)
+
+    def _amplitudes(self, p: dict[str, Tensor], direction: Tensor) -> Tensor:
+        """Factors (N, detectors, 1 or 2) of the stored polarisations, at the source's distance, but for the phase."""
+        response = self.network.response(direction, p["psi"])
+        if self.aligned:
+            cos = torch.cos(p["theta_jn"])[:, None]
+            # the stored waveform is face-on, where hx = -i h+
+            response = (response[..., 0] * (1 + cos**2) / 2 - 1j * response[..., 1] * cos)[..., None]
+        return response / p["luminosity_distance"][:, None, None]
+
+    def signal_on_nodes(self, stored: Tensors, theta: Tensor) -> Tensor:
+        """Strain of each detector on the nodes, (N, detectors, P) complex64 in units of 1e-21 per Hz."""
+        p = self._columns(theta)
+        direction, arrival = self._arrival(p)
+        amplitudes = self._amplitudes(p, direction).to(torch.complex64)
+        cycles = (arrival[..., None].float() * self._nodes.float()).mul_(-2 * torch.pi)
+        if self.quadrupole:
+            cycles += 2 * p["phase"].float()[:, None, None]
+        shift = torch.complex(torch.cos(cycles), torch.sin(cycles))
+        h = stored["h"]
+        mixed = amplitudes[..., :1] * h[:, None, 0]
+        if not self.aligned:
+            mixed = mixed + amplitudes[..., 1:] * h[:, None, 1]
+        return mixed.mul_(shift)
+
+    def signal(self, stored: Tensors, theta: Tensor) -> Tensor:
+        """Noise-free whitened signal (N, detectors, P or components), in the form `observe` returns."""
+        matrix = self.reduction.get("matrix", self._triangle)
+        return torch.einsum("ndp,dbp->ndb", self.signal_on_nodes(stored, theta), matrix)
+
+    def observe(self, stored: Tensors, theta: Tensor, generator: torch.Generator) -> Tensors:
+        """Signal and noise: {"strain": (N, detectors, P or components)}, and "filtered" where the front end has filters."""
+        signal = self.signal(stored, theta)
+        return self._filtered(signal + reduced_noise(signal.shape, self.reduction, generator))
+
+    def _filtered(self, strain: Tensor) -> Tensors:
+        if "filters" not in self.reduction:
+            return {"strain": strain}
+        return {"strain": strain, "filtered": matched_filters(strain, self.reduction["filters"])}
+
+    def derive(self, theta: Tensor, stored: Tensors | None = None) -> Tensors:
+        """Component masses (Msun), effective spin; with `stored` also sky, time and optimal signal-to-noise ratios."""
+        p = self._columns(theta)
+        q = p["mass_ratio"]
+        mass_1 = p["chirp_mass"] * (1 + q) ** 0.2 / q**0.6
+        if self.aligned:
+            chi_1, chi_2 = p["chi_1"], p["chi_2"]
+        else:
+            chi_1, chi_2 = p["a_1"] * torch.cos(p["tilt_1"]), p["a_2"] * torch.cos(p["tilt_2"])
+        derived = {"mass_1": mass_1, "mass_2": mass_1 * q, "chi_eff": (chi_1 + q * chi_2) / (1 + q)}
+        if stored is None:
+            return derived
+        direction, _ = self._arrival(p)
+        for name, snr in zip(self.network.names, self._snr(p, direction, stored["inner"]).T, strict=True):
+            derived[f"snr_{name}"] = snr
+        if self._in_frame:
+            derived["geocent_time"] = p["time"] - self.network.delays(direction)[:, 0]
+            derived["ra"], derived["dec"] = self.network.sky(direction, derived["geocent_time"])
+        return derived
+
+    def _snr(self, p: dict[str, Tensor], direction: Tensor, inner: Tensor) -> Tensor:
+        """Optimal signal-to-noise ratio (N, detectors), exact in the stored inner products."""
+        w = self._amplitudes(p, direction)
+        inner = inner.double()
+        if self.aligned:
+            return w[..., 0].abs() * inner[..., 0].sqrt()
+        square = w[..., 0] ** 2 * inner[..., 0] + w[..., 1] ** 2 * inner[..., 1] + 2 * w.prod(-1) * inner[..., 2]
+        return square.clamp_min(0).sqrt()
+
+    # the smaller form of the data
+
+    def fit_reduction(self, stored: Tensors, theta: Tensor) -> Tensors:
+        """Front end of the current region, from noise-free signals."""
+        if self.front_end == "none":
+            return {}
+        signals = torch.einsum("ndp,dbp->ndb", self.signal_on_nodes(stored, theta), self._triangle)
+        return reduction_of(self, signals)
+
+    def reduced(self, reduction: Tensors) -> BinaryBlackHole:
+        """This simulator with `observe` in the front end's form."""
+        smaller = copy.copy(self)
+        smaller.reduction = reduction
+        return smaller
+
+    def reduce(self, x: Tensors) -> Tensors:
+        """Whitened strain (N, detectors, P) through the front end."""
+        if not self.reduction:
+            return x
+        return self._filtered(torch.einsum("ndp,dbp->ndb", x["strain"], self.reduction["project"]))
