@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from bilby.core.prior import Cosine, PowerLaw, Sine, Uniform
+
 from tmnre_gw.band import Band, Whitening
 from tmnre_gw.bilby_side import split_priors
 from tmnre_gw.detectors import Network

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "analysis": ("Analysis", "Stage", "Training", "Truncation"),
     "embedding": ("ResidualBlock", "ResidualMLP", "Standardise"),
-    "infer": ("infer",),
+    "inference": ("infer",),
     "plugin": ("Plugin", "RecipeEntry"),
     "prior": (
         *("Prior", "Distribution", "Uniform", "LogUniform", "PowerLaw", "Normal", "Truncated"),
@@ -30,7 +30,7 @@ __all__ = sorted(_MODULE)
 if TYPE_CHECKING:
     from tmnre.analysis import Analysis, Stage, Training, Truncation
     from tmnre.embedding import ResidualBlock, ResidualMLP, Standardise
-    from tmnre.infer import infer
+    from tmnre.inference import infer
     from tmnre.plugin import Plugin, RecipeEntry
     from tmnre.prior import (
         Cosine,

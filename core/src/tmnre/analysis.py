@@ -24,7 +24,7 @@ class Stage:
     simulations: int
     """simulations in the training set of this round, those reused from earlier rounds included"""
     steps: int | None = None
-    """optimiser steps; None: 40 passes over the training set, at most 20,000 steps"""
+    """optimiser steps; None: cycles of doubling length until the validation loss stops improving"""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,21 @@ class Training:
 
     batch_size: int = 512
     """simulations per optimiser step"""
-    learning_rate: float = 1e-3
-    """peak of the one-cycle schedule of AdamW"""
+    learning_rate: float = 3e-3
+    """peak of the one-cycle schedule of AdamW, in a round that starts from random weights"""
+    warm_learning_rate: float = 1e-3
+    """the same in a round that goes on from the last round's weights"""
     weight_decay: float = 1e-4
     """AdamW weight decay"""
     candidates: int = 63
     """contrasts per simulation and marginal (K of NRE-C), taken within the batch"""
     validation_fraction: float = 0.1
     """share of the simulations kept for validation, chosen by simulation"""
-    patience: int = 20
-    """validations (50 a round) without improvement before training stops early"""
+    patience: int = 10
+    """validations (50 a round) without improvement before training stops early, counted in the second half of the
+    schedule: in the first the learning rate is still too high for the loss to tell"""
+    tolerance: float = 0.003
+    """nat a marginal; where a stage leaves its steps open, a cycle that improves the validation loss by less ends it"""
     precision: str = "32-true"
     """Lightning precision, for example bf16-mixed"""
     accelerator: str = "auto"
@@ -60,8 +65,8 @@ class Truncation:
     padding: float = 0.02
     """the kept interval is widened by this fraction of its width on both sides"""
     stop_ratio: float = 0.7
-    """rounds stop when the region keeps more than this fraction of its volume"""
-    warm_start_ratio: float = 0.02
+    """the region has stopped shrinking when it keeps more than this fraction of its volume"""
+    warm_start_ratio: float = 0.3
     """the network goes on from the last round's weights when the region kept more than this fraction; 1: never"""
 
 
@@ -74,10 +79,10 @@ class Analysis:
     simulator : a `Simulator`, or any object with `prior` and `simulate(theta, rng)`.
     observation : {"name": array}, one observation without batch axis, as `observe` would return it.
     marginals : names or tuples of names, of parameters or derived quantities.
-    stages : the rounds; the last one always runs, those between are skipped once the region stops shrinking.
+    stages : the rounds.  Where the region stops shrinking, further stages of the same size are skipped, and those
+        between them and the last.
     truncated : names of parameters and derived quantities to truncate; None: all parameters.
-    embedding : called with the simulator and a batch {"name": (N, ...)}, returns an `nn.Module` x -> (N, F);
-        None: the core's MLP.
+    embedding : called with a batch x {"name": (N, ...)}, returns an `nn.Module` x -> (N, F); None: the core's MLP.
     truth : {"name": value} where known, drawn into the figures.
     figures : called with (result, folder) after the core's own figures.
     workers : simulator processes; 1: this process; None: one per CPU.

@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
         expected = isinstance(error, (ValueError, TypeError, OSError, PluginError, RuntimeError))
         hint = "" if expected else f" ({type(error).__name__}; --debug shows where)"
         print(f"tmnre: error: {' '.join(str(error).split())}{hint}", file=sys.stderr)
-        bad_input = isinstance(error, (ValueError, TypeError, OSError, PluginError)) or type(error).__name__ == "RunError"
+        bad_input = (
+            isinstance(error, (ValueError, TypeError, OSError, PluginError)) or type(error).__name__ == "RunError"
+        )
         return 2 if bad_input else 1
 
 
@@ -129,9 +131,7 @@ def _run(known, settings, arguments) -> int:
         return 0
     if known.out is None:
         raise typed.SettingsError("tmnre run needs --out DIR, a new directory for the results")
-    chosen = typed.parse(
-        recipe, settings, config=Path(known.config) if known.config else None, preset=known.preset
-    )
+    chosen = typed.parse(recipe, settings, config=Path(known.config) if known.config else None, preset=known.preset)
     return _execute(recipe, known.recipe, chosen, Path(known.out), arguments, resume=False)
 
 
@@ -149,9 +149,7 @@ def _execute(recipe, name: str, chosen, out: Path, arguments: list[str], *, resu
     from tmnre.settings import dump
 
     analysis = recipe.build(chosen)
-    result = run.execute(
-        analysis, out, config=dump(chosen), recipe=name, command=["tmnre", *arguments], resume=resume
-    )
+    result = run.execute(analysis, out, config=dump(chosen), recipe=name, command=["tmnre", *arguments], resume=resume)
     print(f"\n{'parameter':22s} {'median':>10s} {'90% interval':>24s}" + ("      truth" if result.truth else ""))
     for parameter, found in result.summary().items():
         low, high = found["interval_90"]

@@ -3,7 +3,8 @@
 Redrawn parameters have to follow the prior *given* the stored ones and the region, also where bounds on derived
 quantities tie them together (a distance to a signal-to-noise ratio).  Two steps make that exact at any acceptance:
 
-1. every row proposes `proposals` values; the accepted share is the row's weight, P(region | stored parameters), and rows
+1. every row proposes `proposals` values; the accepted share is the row's weight, P(region | stored parameters), and
+rows
    enter batches in proportion to it;
 2. from then on each use proposes again from the prior in the box and keeps the old value where all proposals
    violate the bounds: an independence Metropolis step, which leaves the conditional distribution as it is.
@@ -20,7 +21,7 @@ from torch import Tensor
 from tmnre.region import Box
 from tmnre.simulator import Arrays, Simulator, Tensors, as_tensors
 
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 1024
 
 
 class Draws:
@@ -41,7 +42,7 @@ class Draws:
         targets: Sequence[str],
         *,
         seed: int,
-        proposals: int = 16,
+        proposals: int = 64,
     ) -> None:
         self.simulator = simulator
         self.region = region
@@ -95,10 +96,10 @@ class Draws:
         names = getattr(self.simulator, "derive_from", None)
         return stored if names is None else {name: stored[name] for name in names}
 
-    def _redraw(self, rows: Tensor, stored: Tensors, generator: torch.Generator, tries: int = 4) -> Tensor:
-        if self._columns:
-            self.theta[rows], _ = self._propose(self.theta[rows], stored, tries if self._tied else 1, generator)
-        return self.theta[rows]
+    def _redrawn(self, rows: Tensor, stored: Tensors, generator: torch.Generator, tries: int = 16) -> Tensor:
+        if not self._columns:
+            return self.theta[rows]
+        return self._propose(self.theta[rows], stored, tries if self._tied else 1, generator)[0]
 
     def z_of(self, theta: Tensor, stored: Tensors) -> Tensor:
         """Targets z (N, T) float64: u of parameters, values of derived quantities."""
@@ -116,20 +117,28 @@ class Draws:
     def batch(self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True) -> tuple[Tensors, Tensor]:
         """x {"name": (n, ...)} and z (n, T) of the given rows, with fresh noise and (if asked) redrawn parameters."""
         stored = self._stored_rows(rows)
-        theta = self._redraw(rows, stored, generator) if redraw else self.theta[rows]
+        if redraw:
+            self.theta[rows] = self._redrawn(rows, stored, generator)
+        theta = self.theta[rows]
         return self.simulator.observe(stored, theta, generator), self.z_of(theta, self._cheap(stored))
 
     def epoch(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Row batches of one pass in random order; a row takes part with probability weight / max weight."""
+        """Row batches of one pass in random order, of about equal size; a row takes part with probability weight / max."""
         weight = self.weight[rows]
         taken = rows[torch.rand(len(rows), dtype=torch.float64, generator=generator) * weight.max() < weight]
-        yield from taken[torch.randperm(len(taken), generator=generator)].split(batch_size)
+        shuffled = taken[torch.randperm(len(taken), generator=generator)]
+        yield from shuffled.tensor_split(max(1, -(-len(taken) // batch_size)))
 
     def sample_targets(self, n: int, generator: torch.Generator) -> Tensor:
-        """z (n, T) from the region's prior, rows in proportion to their weight and redrawn."""
+        """z (n, T) from the region's prior: afresh where it is a plain box of parameters, else rows in proportion to their
+        weight, redrawn."""
+        prior = self.simulator.prior
+        if not self._tied and prior.keys() >= set(self.targets):
+            rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())
+            return torch.from_numpy(self.region.sample(n, rng)[:, prior.columns(self.targets)])
         parts = []
         for rows in torch.multinomial(self.weight, n, replacement=True, generator=generator).split(ROWS_AT_ONCE):
             stored = self._cheap(self._stored_rows(rows))
-            theta = self._redraw(rows, stored, generator)
+            theta = self._redrawn(rows, stored, generator)
             parts.append(self.z_of(theta, stored))
         return torch.cat(parts)

@@ -34,7 +34,8 @@ def nre_c(joint: Tensor, marginal: Tensor, gamma: float = 1.0) -> Tensor:
 
 
 def contrasts(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Joint (B G, M) and marginal (B G, G - 1, M) logits from all pairings (B, G, G, M) of x (rows) and z in B groups."""
+    """Joint (B G, M) and marginal (B G, G - 1, M) logits from all pairings (B, G, G, M) of x (rows) and z in B
+    groups."""
     g = logits.shape[1]
     rows = torch.arange(g, device=logits.device)
     others = (rows[:, None] + torch.arange(1, g, device=logits.device)) % g

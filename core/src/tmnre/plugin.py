@@ -89,8 +89,8 @@ def _load(name: str, entries: list[EntryPoint]) -> Plugin:
     if plugin.api != API_VERSION:
         newer = "tmnre" if plugin.api > API_VERSION else _owner(entry)
         raise PluginError(
-            f"plugin {name!r} ({_owner(entry)}) is written for plugin API {plugin.api}, this tmnre speaks {API_VERSION}; "
-            f"pip install --upgrade {newer}"
+            f"plugin {name!r} ({_owner(entry)}) is written for plugin API {plugin.api}, this tmnre "
+            f"speaks {API_VERSION}; pip install --upgrade {newer}"
         )
     if plugin.name != name:
         raise PluginError(f"plugin {name!r} ({_owner(entry)}) calls itself {plugin.name!r}; the two names must agree")
@@ -98,7 +98,7 @@ def _load(name: str, entries: list[EntryPoint]) -> Plugin:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """", did you mean X?" for the closest known name, or the list of all."""
+    """ ", did you mean X?" for the closest known name, or the list of all."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, 1, 0.5)
     return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
@@ -124,7 +124,9 @@ def find_recipe(name: str) -> Recipe:
         raise PluginError(f"a recipe is named plugin/recipe, for example gw/demo; got {name!r}")
     plugin = find_plugin(plugin_name)
     if recipe_name not in plugin.recipes:
-        raise PluginError(f"plugin {plugin_name!r} has no recipe {recipe_name!r}; {nearest(recipe_name, plugin.recipes)}")
+        raise PluginError(
+            f"plugin {plugin_name!r} has no recipe {recipe_name!r}; {nearest(recipe_name, plugin.recipes)}"
+        )
     from tmnre.recipe import Recipe
 
     module, _, attribute = plugin.recipes[recipe_name].target.partition(":")

@@ -48,7 +48,10 @@ class Uniform(Distribution):
     high: float
 
     def __post_init__(self) -> None:
-        _require(self.low < self.high, f"Uniform needs low < high, got low={self.low}, high={self.high}")
+        _require(
+            np.isfinite([self.low, self.high]).all() and self.low < self.high,
+            f"Uniform needs finite low < high, got low={self.low}, high={self.high}",
+        )
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         return self.low + (self.high - self.low) * u
@@ -102,7 +105,10 @@ class Normal(Distribution):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.scale > 0, f"Normal needs scale > 0, got scale={self.scale}")
+        _require(
+            np.isfinite([self.loc, self.scale]).all() and self.scale > 0,
+            f"Normal needs a finite loc and scale > 0, got loc={self.loc}, scale={self.scale}",
+        )
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         return self.loc + self.scale * special.ndtri(np.clip(u, 1e-16, 1 - 1.2e-16))

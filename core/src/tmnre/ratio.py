@@ -4,8 +4,9 @@
 
 f is the embedding, evaluated once per x; a_m and b_m are small networks, all marginals of one dimension in one batched
 matrix product.  Because the head is a scalar product, pairing every x with every z of a group costs one matrix product.
-Targets enter b_m through cosines of their prior quantile in the region, s in [0, 1]: smooth, bounded, and the same for
-parameters and for derived quantities of any distribution.
+Targets enter b_m through their prior quantile in the region, s in [0, 1], the same for parameters and for derived quantities
+of any distribution: cosines of s for what is multimodal or periodic, and s and its normal score with their squares,
+passed on linearly as well, because with these the tails of a Gaussian posterior extrapolate.
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ class Heads(nn.Module):
         self.register_buffer("waves", math.pi * torch.arange(1, waves + 1))
         self.x_in = nn.Linear(features, m * hidden)
         self.x_out = BatchedLinear(m, hidden, rank)
-        self.z_in = BatchedLinear(m, d * waves, hidden * d)
+        self.z_in = BatchedLinear(m, d * (waves + 4), hidden * d)
         self.z_out = BatchedLinear(m, hidden * d, rank)
+        self.z_skip = BatchedLinear(m, d * (waves + 4), rank)
         self.hidden = hidden
 
     def of_x(self, features: Tensor) -> Tensor:
@@ -89,8 +91,10 @@ class Heads(nn.Module):
 
     def of_z(self, s: Tensor) -> Tensor:
         """b (N, M, rank) from quantiles s (N, T)."""
-        cosines = torch.cos(s[:, self.columns, None] * self.waves).flatten(2)
-        return self.z_out(F.gelu(self.z_in(cosines))).float()
+        s = s[:, self.columns, None]
+        score = torch.special.ndtri(s.clamp(1e-6, 1 - 1e-6))
+        inputs = torch.cat([torch.cos(s * self.waves), s, s**2, score, score**2 / 4], dim=3).flatten(2)
+        return (self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)).float()
 
 
 class RatioEstimator(nn.Module):
@@ -105,7 +109,12 @@ class RatioEstimator(nn.Module):
     """
 
     def __init__(
-        self, embedding: nn.Module, marginals: Sequence[tuple[str, ...]], targets: Sequence[str], z: Tensor, features: int
+        self,
+        embedding: nn.Module,
+        marginals: Sequence[tuple[str, ...]],
+        targets: Sequence[str],
+        z: Tensor,
+        features: int,
     ) -> None:
         super().__init__()
         self.embedding = embedding

@@ -55,7 +55,8 @@ class Box:
         return inside.all(axis=1)
 
     def allows(self, derived: Mapping[str, Tensor]) -> Tensor | bool:
-        """Which rows of the derived quantities {"name": (N,)} are within bounds; quantities not given are not tested."""
+        """Which rows of the derived quantities {"name": (N,)} are within bounds; quantities not given are not
+        tested."""
         allowed: Tensor | bool = True
         for name, (low, high) in self.derived.items():
             if name in derived:
@@ -80,7 +81,10 @@ class Box:
 
     def to_dict(self) -> dict:
         """Plain lists, for JSON."""
-        return {"cube": {k: list(v) for k, v in self.cube.items()}, "derived": {k: list(v) for k, v in self.derived.items()}}
+        return {
+            "cube": {k: list(v) for k, v in self.cube.items()},
+            "derived": {k: list(v) for k, v in self.derived.items()},
+        }
 
     @classmethod
     def from_dict(cls, plain: Mapping) -> Box:

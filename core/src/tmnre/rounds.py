@@ -87,9 +87,9 @@ class Rounds:
             trained = self._round(number, region, stage, last, final=not stages)
             records.append(trained.record)
             region = Box.from_dict(trained.record["next_region"])
-            if trained.record["kept"] > self.analysis.truncation.stop_ratio and stages:
-                # nothing left to truncate: go to the last stage, which may be this very size
-                stages = stages[-1:] if stages[-1] != stage else []
+            if trained.record["kept"] > self.analysis.truncation.stop_ratio and stages and stages[0] == stage:
+                # another stage like this one would see nothing new: go to the last, unless it is such a one as well
+                stages = [] if stages[-1] == stage else stages[-1:]
             last = trained
             number += 1
         assert last is not None
@@ -108,7 +108,7 @@ class Rounds:
             f"round {number}: log prior volume {self._log_volume(number):.2f}, "
             f"{stage.simulations - reused} new simulations, {reused} reused"
         )
-        failed = simulate(
+        simulate(
             self.simulator,
             self.store,
             region,
@@ -131,20 +131,27 @@ class Rounds:
         estimator = last.estimator if warm else self._new_estimator(draws, x_o, seed)
         times["prepare"] = time.monotonic()
         with self._threads():
-            curve = fit(estimator, draws, self.analysis.training, steps=stage.steps, seed=seed, progress=self.progress)
+            curve = fit(
+                estimator,
+                draws,
+                self.analysis.training,
+                steps=stage.steps,
+                seed=seed,
+                warm=warm,
+                progress=self.progress,
+            )
         times["train"] = time.monotonic()
         generator = torch.Generator().manual_seed(seed + 1)
         z = draws.sample_targets(POSTERIOR_SAMPLES, generator)
-        tightened = tighten(
-            region, self.simulator.prior, estimator, x_o, z, self.truncated, self.analysis.truncation
-        )
+        tightened = tighten(region, self.simulator.prior, estimator, x_o, z, self.truncated, self.analysis.truncation)
         record = {
             "round": number,
             "simulations": stage.simulations,
             "simulated": stage.simulations - reused,
             "reused": reused,
-            "failed": failed,
+            "failed": self.store.failures(number),
             "effective_simulations": draws.effective_size,
+            "acceptance": float(draws.weight.mean()),
             "steps": curve[-1]["step"] if curve else 0,
             "best_validation_loss": min((p["validation"] for p in curve), default=None),
             "warm_start": warm,

@@ -28,8 +28,10 @@ def execute(
 ) -> Result:
     """Run an analysis in a directory of its own and write its results there.
 
-    Leaves config.yaml, meta.json, store/, rounds/NN/, posterior.h5, summary.json and figures/.  With `resume` the finished
-    rounds and simulations of the directory are kept.  Raises RunError when the directory is in use or cannot be written,
+    Leaves config.yaml, meta.json, store/, rounds/NN/, posterior.h5, summary.json and figures/.  With `resume` the
+    finished
+    rounds and simulations of the directory are kept.  Raises RunError when the directory is in use or cannot be
+    written,
     before anything is computed.
     """
     out = Path(out)

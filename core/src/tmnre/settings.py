@@ -1,7 +1,9 @@
 """Typed settings of a recipe from presets, YAML files and the command line.
 
-jsonargparse was chosen over tyro: presets, YAML and command line pass through one typed parser, so a value is accepted or
-refused the same way wherever it comes from, and it is what Lightning's own command line uses.  The help text is ours: one line
+jsonargparse was chosen over tyro: presets, YAML and command line pass through one typed parser, so a value is
+accepted or
+refused the same way wherever it comes from, and it is what Lightning's own command line uses.  The help text is
+ours: one line
 of type and default a setting, and under it the field's docstring with unit and reason.
 """
 
@@ -52,7 +54,9 @@ def leaves(settings_type: type, prefix: str = "") -> Iterator[Setting]:
                 for leaf in leaves(typing.cast(type, hint), name + ".")
             )
         else:
-            written = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) and not typing.get_args(hint) else hint
+            written = (
+                getattr(hint, "__name__", str(hint)) if isinstance(hint, type) and not typing.get_args(hint) else hint
+            )
             yield Setting(name, str(written), value, docs.get(field.name, ""))
 
 
@@ -77,7 +81,9 @@ def field_docs(settings_type: type) -> dict[str, str]:
     }
 
 
-def parse(recipe: Recipe, arguments: Sequence[str] = (), *, config: Path | None = None, preset: str | None = None) -> Any:
+def parse(
+    recipe: Recipe, arguments: Sequence[str] = (), *, config: Path | None = None, preset: str | None = None
+) -> Any:
     """Settings of a recipe: defaults, then the preset, then the YAML file, then the command line's `--name value`.
 
     Raises SettingsError.
@@ -141,7 +147,9 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _flattened(content: Mapping[str, Any], known: Mapping[str, Any], source: str, prefix: str = "") -> list[tuple[str, str]]:
+def _flattened(
+    content: Mapping[str, Any], known: Mapping[str, Any], source: str, prefix: str = ""
+) -> list[tuple[str, str]]:
     pairs = []
     for key, value in content.items():
         name = f"{prefix}{key}"

@@ -69,8 +69,8 @@ class _Task:
     seed: int
     round_number: int
 
-    def run(self, chunk: int, n: int) -> int:
-        """Simulate and write one chunk of n rows; returns how many simulations failed and were replaced."""
+    def run(self, chunk: int, n: int) -> None:
+        """Simulate and write one chunk of n rows; simulations that fail are replaced and counted."""
         rng, noise = (np.random.default_rng([self.seed, self.round_number, chunk, i]) for i in (0, 1))
         u_parts, stored_parts = [], []
         done, failed = 0, 0
@@ -90,8 +90,7 @@ class _Task:
             stored_parts.append({name: array[good] for name, array in stored.items()})
             done += int(good.sum())
         joined = {name: np.concatenate([part[name] for part in stored_parts]) for name in stored_parts[0]}
-        self.store.write(self.round_number, chunk, np.concatenate(u_parts), joined)
-        return failed
+        self.store.write(self.round_number, chunk, np.concatenate(u_parts), joined, failed)
 
 
 def finite_rows(stored: Arrays) -> np.ndarray:
@@ -120,9 +119,9 @@ def _start_worker(task: _Task) -> None:
     _task = task
 
 
-def _run_in_worker(chunk: int, n: int) -> int:
+def _run_in_worker(chunk: int, n: int) -> None:
     assert _task is not None
-    return _task.run(chunk, n)
+    _task.run(chunk, n)
 
 
 def simulate(
@@ -136,39 +135,37 @@ def simulate(
     workers: int | None = 1,
     chunk_size: int = 500,
     progress: Callable[..., tqdm] = tqdm,
-) -> int:
-    """Bring the store to n simulations of this round; chunks already there are kept.  Returns the failures replaced.
+) -> None:
+    """Bring the store to n simulations of this round; whole chunks already there are kept.
 
     Raises SimulationError when the simulator raises, returns wrong shapes, or fails too often.
     """
     sizes = [min(chunk_size, n - start) for start in range(0, n, chunk_size)]
-    missing = [i for i in range(len(sizes)) if not store.path(round_number, i).exists()]
+    missing = [i for i, size in enumerate(sizes) if store.rows(round_number, i) != size]
     task = _Task(simulator, store, region, seed, round_number)
     workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
-    failed = 0
     with progress(total=n, initial=n - sum(sizes[i] for i in missing), desc="simulating", unit="sim") as bar:
         if workers == 1:
             for i in missing:
-                failed += _guarded(lambda i=i: task.run(i, sizes[i]), i)
+                _guarded(lambda i=i: task.run(i, sizes[i]), i)
                 bar.update(sizes[i])
-            return failed
+            return
         # fork hands the simulator over without pickling it; the workers then run one thread each
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
         with ProcessPoolExecutor(workers, context, _start_worker, (task,)) as pool:
             futures = {pool.submit(_run_in_worker, i, sizes[i]): i for i in missing}
             try:
                 for future in as_completed(futures):
-                    failed += _guarded(future.result, futures[future])
+                    _guarded(future.result, futures[future])
                     bar.update(sizes[futures[future]])
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return failed
 
 
-def _guarded(call: Callable[[], int], chunk: int) -> int:
+def _guarded(call: Callable[[], None], chunk: int) -> None:
     try:
-        return call()
+        call()
     except SimulationError:
         raise
     except Exception as error:

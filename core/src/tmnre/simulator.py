@@ -37,6 +37,11 @@ class Simulator:
     derived: tuple[str, ...] = ()
     constraints: dict[str, tuple[float, float]] = {}
 
+    @property
+    def redraws_noise(self) -> bool:
+        """Whether `observe` is the simulator's own, so that data differ from use to use."""
+        return getattr(self.observe, "__func__", None) is not Simulator.observe
+
     def simulate(self, theta: np.ndarray, rng: np.random.Generator) -> Arrays:
         """Costly part: theta (N, D) float64 -> {"name": (N, ...)}; row i depends on row i of theta only."""
         raise NotImplementedError(f"{type(self).__name__} has no simulate(theta, rng)")

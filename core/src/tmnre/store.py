@@ -14,7 +14,8 @@ import numpy as np
 from tmnre.files import write_whole
 from tmnre.simulator import Arrays
 
-CUBE = "u"
+CUBE, FAILED = "u", "failed"
+"""arrays of a chunk that are the store's own"""
 
 
 class Store:
@@ -28,15 +29,29 @@ class Store:
         """File of one chunk."""
         return self.folder / f"{round_number:02d}_{chunk:05d}.npz"
 
-    def write(self, round_number: int, chunk: int, u: np.ndarray, stored: Arrays) -> None:
-        """Write one chunk; u (n, D) beside the stored arrays (n, ...)."""
-        if CUBE in stored:
-            raise ValueError(f"simulate returned an array named {CUBE!r}, which the store keeps for itself; rename it")
-        write_whole(self.path(round_number, chunk), lambda path: np.savez(path, **{CUBE: u}, **stored))
+    def write(self, round_number: int, chunk: int, u: np.ndarray, stored: Arrays, failed: int = 0) -> None:
+        """Write one chunk; u (n, D) beside the stored arrays (n, ...), and how many simulations it took to replace."""
+        taken = {CUBE, FAILED} & set(stored)
+        if taken:
+            raise ValueError(f"simulate returned arrays named {taken}, which the store keeps for itself; rename them")
+        own = {CUBE: u, FAILED: np.array(failed)}
+        write_whole(self.path(round_number, chunk), lambda path: np.savez(path, **own, **stored))
 
-    def rounds(self) -> list[int]:
-        """Numbers of the rounds that have chunks."""
-        return sorted({int(path.name[:2]) for path in self.folder.glob("[0-9]*.npz")})
+    def rows(self, round_number: int, chunk: int) -> int:
+        """Rows of one chunk; 0 where it has not been written."""
+        path = self.path(round_number, chunk)
+        if not path.exists():
+            return 0
+        with np.load(path, allow_pickle=False) as content:
+            return len(content[CUBE])
+
+    def failures(self, round_number: int) -> int:
+        """Simulations of a round that failed and were replaced."""
+        total = 0
+        for path in self.folder.glob(f"{round_number:02d}_*.npz"):
+            with np.load(path, allow_pickle=False) as content:
+                total += int(content[FAILED])
+        return total
 
     def chunks(self, before_round: int) -> list[Path]:
         """Files of all rounds before the given one, in order."""
@@ -50,7 +65,9 @@ class Store:
                 total += int(keep(chunk[CUBE]).sum())
         return total
 
-    def load(self, paths: list[Path], keep: Callable[[np.ndarray], np.ndarray], limit: int) -> tuple[np.ndarray, Arrays]:
+    def load(
+        self, paths: list[Path], keep: Callable[[np.ndarray], np.ndarray], limit: int
+    ) -> tuple[np.ndarray, Arrays]:
         """u (N, D) and stored arrays (N, ...) of the rows that `keep(u)` lets pass, at most `limit`, newest first.
 
         Two passes, so that the arrays are allocated once and the peak memory is theirs and one chunk's.
@@ -69,7 +86,7 @@ class Store:
         start = 0
         for path, rows in selected:
             with np.load(path, allow_pickle=False) as chunk:
-                for name in chunk.files:
+                for name in (name for name in chunk.files if name != FAILED):
                     values = chunk[name]
                     if name not in arrays:
                         arrays[name] = np.empty((total, *values.shape[1:]), values.dtype)

@@ -22,6 +22,8 @@ from tmnre.losses import contrasts, nre_c
 from tmnre.ratio import RatioEstimator
 
 VALIDATIONS = 50
+FIRST_CYCLE, MAX_STEPS, CYCLE_DECAY = 200, 20_000, 0.7
+"""steps of the first cycle, of all cycles at most, and factor on the peak learning rate from cycle to cycle"""
 
 
 class TrainingError(RuntimeError):
@@ -40,19 +42,16 @@ class _Batches(IterableDataset):
         while True:
             with torch.autocast("cpu", enabled=False):
                 for rows in self.draws.epoch(self.rows, self.batch_size, generator):
-                    # the last batch of a pass may be small: contrasts would be few and noisy
-                    if len(rows) == min(self.batch_size, len(self.rows)) or not self.endless:
+                    if len(rows) > 1:  # a single simulation has nothing to be contrasted with
                         yield self.draws.batch(rows, generator, redraw=self.endless)
-                    elif len(rows) >= self.batch_size // 2:
-                        yield self.draws.batch(rows, generator)
             if not self.endless:
                 return
 
 
 class _Module(lightning.LightningModule):
-    def __init__(self, estimator: RatioEstimator, settings: Training, steps: int) -> None:
+    def __init__(self, estimator: RatioEstimator, settings: Training, learning_rate: float, steps: int) -> None:
         super().__init__()
-        self.estimator, self.settings, self.steps = estimator, settings, steps
+        self.estimator, self.settings, self.learning_rate, self.steps = estimator, settings, learning_rate, steps
 
     def _losses(self, batch) -> Tensor:
         """Loss of each marginal (M,): all pairings within groups of K + 1 simulations."""
@@ -86,12 +85,22 @@ class _Module(lightning.LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(
             self.estimator.parameters(),
-            lr=self.settings.learning_rate,
+            lr=self.learning_rate,
             weight_decay=self.settings.weight_decay,
             fused=True,
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.settings.learning_rate, self.steps, pct_start=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.learning_rate, self.steps, pct_start=0.1
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _Patience(EarlyStopping):
+    """Early stopping that waits for the second half of the schedule."""
+
+    def on_validation_end(self, trainer, module) -> None:
+        if trainer.global_step >= module.steps // 2:
+            super().on_validation_end(trainer, module)
 
 
 class _Progress(Callback):
@@ -113,6 +122,7 @@ class _Curve(Callback):
 
     def __init__(self) -> None:
         self.best, self.best_state, self.points = math.inf, None, []
+        self.step = 0
         self._sum, self._count = 0.0, 0
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
@@ -123,7 +133,8 @@ class _Curve(Callback):
         if trainer.sanity_checking:
             return
         value = float(trainer.callback_metrics["val_loss"])
-        self.points.append({"step": trainer.global_step, "train": self._sum / max(1, self._count), "validation": value})
+        step = self.step + trainer.global_step
+        self.points.append({"step": step, "train": self._sum / max(1, self._count), "validation": value})
         self._sum, self._count = 0.0, 0
         if value < self.best:
             self.best, self.best_state = value, copy.deepcopy(module.estimator.state_dict())
@@ -143,9 +154,16 @@ def fit(
     *,
     steps: int | None,
     seed: int,
+    warm: bool = False,
     progress: Callable[..., tqdm] = tqdm,
 ) -> list[dict[str, float]]:
     """Train the estimator in place and return the curve, [{"step", "train", "validation"}]; the best weights are kept.
+
+    With `steps`, one cycle of the schedule.  With None, cycles of doubling length, each from the best weights so far and
+    with a lower peak, until one no longer improves the validation loss by `settings.tolerance` a marginal: how long
+    training has to be depends on the data, and weights are only worth comparing at the end of a cycle.
+
+    `warm`: the estimator has been trained before, on a region that holds this one.
 
     Raises TrainingError when there are too few simulations or the loss is not finite.
     """
@@ -154,16 +172,37 @@ def fit(
             f"{len(draws)} simulations worth {draws.effective_size:.0f} are too few to train on; "
             f"give this stage more simulations"
         )
-    train_rows, validation_rows = split(len(draws), settings.validation_fraction, seed)
-    batch_size = min(settings.batch_size, len(train_rows))
-    per_epoch = max(1, len(train_rows) // batch_size)
-    steps = steps or min(20_000, 40 * per_epoch)
+    rows = split(len(draws), settings.validation_fraction, seed)
+    batch_size = min(settings.batch_size, len(rows[0]))
+    peak = settings.warm_learning_rate if warm else settings.learning_rate
     curve = _Curve()
-    module = _Module(estimator, settings, steps)
-    loaders = (
-        DataLoader(_Batches(draws, rows, batch_size, seed + i, endless=i == 0), batch_size=None)
-        for i, rows in enumerate((train_rows, validation_rows))
-    )
+    cycle, length = 0, steps or FIRST_CYCLE
+    while True:
+        before = curve.best
+        batches = [
+            _Batches(draws, part, batch_size, seed + 2 * cycle * i + 1 - i, endless=bool(i))
+            for i, part in ((1, rows[0]), (0, rows[1]))
+        ]
+        _cycle(estimator, batches, settings, peak * CYCLE_DECAY**cycle, length, curve, progress)
+        improved = before - curve.best
+        if steps or improved < settings.tolerance * len(estimator.marginals) or curve.step + 2 * length > MAX_STEPS:
+            break
+        cycle, length = cycle + 1, 2 * length
+    estimator.eval().cpu()
+    return curve.points
+
+
+def _cycle(
+    estimator: RatioEstimator,
+    batches: list[_Batches],
+    settings: Training,
+    peak: float,
+    steps: int,
+    curve: _Curve,
+    progress: Callable[..., tqdm],
+) -> None:
+    """One cycle of the schedule; leaves the best weights of all cycles so far in the estimator."""
+    module = _Module(estimator.train(), settings, peak, steps)
     with _quiet_lightning():
         trainer = lightning.Trainer(
             max_steps=steps,
@@ -179,13 +218,12 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             # set last: each reads what the one before it has seen
-            callbacks=[_Progress(steps, progress), curve, EarlyStopping("val_loss", patience=settings.patience)],
+            callbacks=[_Progress(steps, progress), curve, _Patience("val_loss", patience=settings.patience)],
         )
-        trainer.fit(module, *loaders)
+        trainer.fit(module, *(DataLoader(part, batch_size=None) for part in batches))
+    curve.step += trainer.global_step
     if curve.best_state is not None:
         estimator.load_state_dict(curve.best_state)
-    estimator.eval().cpu()
-    return curve.points
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The frequency band, and the few nodes on which a waveform needs to be known.
 
 A signal in the band is its spline through the nodes; whitened, it lives in a space of as many dimensions as there are
-nodes.  With T = diag(whitening) @ spline = Q R (one QR per detector) whitened data are Q^T d, whitened signals R h(nodes), and
+nodes.  With T = diag(whitening) @ spline = Q R (one QR per detector) whitened data are Q^T d, whitened signals R
+h(nodes), and
 white noise stays white because the columns of Q are orthonormal.  Nothing else in the plugin touches full spectra.
 """
 
@@ -45,15 +46,18 @@ class Band:
         needed = float(chirp_time_s(self.min_chirp_mass_msun, np.array(self.f_min_hz)))
         if needed > 0.9 * self.duration_s:
             raise ValueError(
-                f"a segment of {self.duration_s:g} s is too short: chirp mass {self.min_chirp_mass_msun:.3g} Msun takes "
-                f"{needed:.1f} s from {self.f_min_hz:g} Hz to merger; take duration >= "
+                f"a segment of {self.duration_s:g} s is too short: chirp mass {self.min_chirp_mass_msun:.3g} Msun "
+                f"takes {needed:.1f} s from {self.f_min_hz:g} Hz to merger; take duration >= "
                 f"{2 ** np.ceil(np.log2(needed / 0.9)):g} s, or raise f_min or the lowest chirp mass"
             )
 
     @property
     def frequencies_hz(self) -> np.ndarray:
         """Grid (F,) of the segment's frequencies within the band."""
-        return np.arange(np.ceil(self.f_min_hz * self.duration_s), self.f_max_hz * self.duration_s + 1e-9) / self.duration_s
+        return (
+            np.arange(np.ceil(self.f_min_hz * self.duration_s), self.f_max_hz * self.duration_s + 1e-9)
+            / self.duration_s
+        )
 
     @property
     def nodes_hz(self) -> np.ndarray:

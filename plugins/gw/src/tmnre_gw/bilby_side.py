@@ -13,11 +13,13 @@ from pathlib import Path
 import bilby
 import lal
 import numpy as np
-from bilby.core.prior import Constraint, DeltaFunction, Prior as BilbyPrior, PriorDict
+from bilby.core.prior import Constraint, DeltaFunction, PriorDict
+from bilby.core.prior import Prior as BilbyPrior
 from bilby.gw.conversion import chirp_mass_and_mass_ratio_to_component_masses
 from bilby.gw.detector import get_empty_interferometer
 from bilby.gw.source import binary_black_hole_frequency_sequence
 from bilby_cython.geometry import rotation_matrix_from_delta
+
 from tmnre.prior import Distribution, Prior
 
 logging.getLogger("bilby").setLevel(logging.WARNING)
@@ -155,5 +157,6 @@ def sidereal_angle(gps_s: float) -> float:
 
 
 def baseline_frame(baseline_m: np.ndarray) -> np.ndarray:
-    """Rotation (3, 3) from the frame with z along a baseline to the Earth-fixed frame, as bilby's zenith and azimuth."""
+    """Rotation (3, 3) from the frame with z along a baseline to the Earth-fixed frame, as bilby's zenith and
+    azimuth."""
     return np.array(rotation_matrix_from_delta(np.asarray(baseline_m, dtype=float)))

@@ -1,7 +1,9 @@
 """From a binary's settings to the simulator: priors in the frame of the detectors, band, network.
 
-Sampling the sky by the angle to the first baseline and about it, and time at the first detector, makes what the data measure
-(delays) single coordinates, so that a box can truncate them.  Isotropy on the sky is isotropy in that frame; the prior of the
+Sampling the sky by the angle to the first baseline and about it, and time at the first detector, makes what the data
+measure
+(delays) single coordinates, so that a box can truncate them.  Isotropy on the sky is isotropy in that frame; the
+prior of the
 geocentric time is kept exactly, as a constraint on that derived quantity.
 """
 
@@ -10,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from bilby.core.prior import Constraint, Cosine, DeltaFunction, PowerLaw, Prior as BilbyPrior, Sine, Uniform
+from bilby.core.prior import Constraint, Cosine, DeltaFunction, PowerLaw, Sine, Uniform
+from bilby.core.prior import Prior as BilbyPrior
 from bilby.gw.prior import UniformInComponentsChirpMass, UniformInComponentsMassRatio
 
 from tmnre_gw.bilby_side import Priors, split_priors
@@ -85,9 +88,11 @@ def default_priors(
 
 
 def sampled_priors(priors: Mapping[str, BilbyPrior], *, detectors: int, trigger_gps_s: float, delay_s: float) -> Priors:
-    """The priors in the coordinates that are sampled: `time` relative to the trigger, and the detectors' sky where it is isotropic.
+    """The priors in the coordinates that are sampled: `time` relative to the trigger, and the detectors' sky where
+    it is isotropic.
 
-    A prior of geocent_time in GPS seconds (minimum above 1e6) is shifted to the trigger.  `delay_s`: largest delay of the first
+    A prior of geocent_time in GPS seconds (minimum above 1e6) is shifted to the trigger.  `delay_s`: largest delay
+    of the first
     detector to the geocentre, by which the sampled window is wider than the prior's.
     """
     priors = dict(priors)

@@ -15,8 +15,10 @@ class CompressedNetwork(nn.Module):
     The phase of a binary's orbit turns all coefficients of a detector together.  Each detector is rotated by the phase
     of its first coefficient, and the phases are appended: nothing is lost, and the network need not learn the rotation.
 
-    The filters are signals of the region.  A softmax of half their squared moduli is their normalised profile likelihood,
-    so the sum of a learned vector per filter, weighted with it, starts out as a rough posterior mean of anything: in wide
+    The filters are signals of the region.  A softmax of half their squared moduli is their normalised profile
+    likelihood,
+    so the sum of a learned vector per filter, weighted with it, starts out as a rough posterior mean of anything: in
+    wide
     regions this learns several times faster than the coefficients alone.
     """
 
@@ -70,7 +72,9 @@ class ConvolutionalNetwork(nn.Module):
         self.stages = nn.Sequential(*stages)
         with torch.no_grad():
             width = self.stages(self._channels(x["strain"][:2])).flatten(1).shape[1]
-        self.out = nn.Sequential(nn.Linear(width, features), ResidualBlock(features, 2 * features), nn.LayerNorm(features))
+        self.out = nn.Sequential(
+            nn.Linear(width, features), ResidualBlock(features, 2 * features), nn.LayerNorm(features)
+        )
 
     @staticmethod
     def _channels(strain: Tensor) -> Tensor:

@@ -6,7 +6,8 @@
     series  analytic time series about the reference time, for a convolutional network
     none    no reduction
 
-All are matrices, so signals go from the nodes to the network's input in one product per detector, and the noise is drawn
+All are matrices, so signals go from the nodes to the network's input in one product per detector, and the noise is
+drawn
 in the reduced space with its exact covariance.
 """
 
@@ -31,7 +32,8 @@ FILTERS = 512
 
 
 def reduction_of(simulator: BinaryBlackHole, signals: Tensor) -> Tensors:
-    """Arrays {"project", "matrix", and "filters" or "noise"} of the simulator's front end, from whitened signals (N, detectors, P)."""
+    """Arrays {"project", "matrix", and "filters" or "noise"} of the simulator's front end, from whitened signals (N,
+    detectors, P)."""
     if simulator.front_end == "svd":
         project = principal_components(signals, simulator.components)
         filters = torch.einsum("ndp,dbp->ndb", signals[:FILTERS], project)
@@ -86,6 +88,7 @@ def reduced_noise(shape: tuple[int, ...], reduction: Tensors, generator: torch.G
 
 
 def matched_filters(strain: Tensor, filters: Tensor) -> Tensor:
-    """Moduli (N, detectors + 1, K) of the filters (K, detectors, B) on coefficients (N, detectors, B): each alone, and coherent."""
+    """Moduli (N, detectors + 1, K) of the filters (K, detectors, B) on coefficients (N, detectors, B): each alone,
+    and coherent."""
     each = torch.einsum("ndb,kdb->ndk", strain, filters)
     return torch.cat([each, each.sum(1, keepdim=True)], dim=1).abs()

@@ -1,7 +1,8 @@
 """Binary black holes in the whitened strain of a detector network.
 
 Stored per simulation: h+ and hx on the band's nodes at 1 Mpc, and their inner products.  Distance, sky position,
-polarisation and arrival time multiply and shift them; with noise these are drawn anew at every use.  For approximants with
+polarisation and arrival time multiply and shift them; with noise these are drawn anew at every use.  For
+approximants with
 only the (2, 2) mode in the frame of the orbit the phase factors out as well, for aligned spins also the inclination.
 """
 
@@ -80,8 +81,8 @@ class BinaryBlackHole(Simulator):
         have = {*self.prior.names, *self.fixed}
         if needed != have:
             raise ValueError(
-                f"parameters of {'aligned' if self.aligned else 'precessing'} binaries: missing {sorted(needed - have)}, "
-                f"not understood {sorted(have - needed)}; give each a prior or a fixed value"
+                f"parameters of {'aligned' if self.aligned else 'precessing'} binaries: missing "
+                f"{sorted(needed - have)}, not understood {sorted(have - needed)}; give each a prior or a fixed value"
             )
 
     def _derived_names(self) -> tuple[str, ...]:
@@ -156,7 +157,8 @@ class BinaryBlackHole(Simulator):
         return torch.einsum("ndp,dbp->ndb", self.signal_on_nodes(stored, theta), matrix)
 
     def observe(self, stored: Tensors, theta: Tensor, generator: torch.Generator) -> Tensors:
-        """Signal and noise: {"strain": (N, detectors, P or components)}, and "filtered" where the front end has filters."""
+        """Signal and noise: {"strain": (N, detectors, P or components)}, and "filtered" where the front end has
+        filters."""
         signal = self.signal(stored, theta)
         return self._filtered(signal + reduced_noise(signal.shape, self.reduction, generator))
 

@@ -34,9 +34,9 @@ def strain_file(event: str, detector: str, given: str | None, option: str) -> Pa
     except (OSError, ImportError, ValueError) as error:
         folder = os.environ.get(DATA_VARIABLE)
         raise FileNotFoundError(
-            f"no strain of {detector} for {event}: give {option} FILE (GWOSC HDF5, 4096 Hz, 32 s); or set {DATA_VARIABLE} to a "
-            f"folder with gw/{detector[0]}-{detector}_*-32.hdf5 (it is {folder or 'not set'}); or go online, the download "
-            f"failed: {error}"
+            f"no strain of {detector} for {event}: give {option} FILE (GWOSC HDF5, 4096 Hz, 32 s); or set "
+            f"{DATA_VARIABLE} to a folder with gw/{detector[0]}-{detector}_*-32.hdf5 (it is {folder or 'not set'}); "
+            f"or go online, the download failed: {error}"
         ) from error
 
 

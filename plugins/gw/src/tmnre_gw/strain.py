@@ -45,8 +45,8 @@ class Strain:
         if len(bad):
             raise ValueError(
                 f"{self.detector} strain has {len(bad)} NaN or infinite samples between GPS "
-                f"{start_gps_s + bad[0] / self.rate_hz:.3f} and {start_gps_s + bad[-1] / self.rate_hz:.3f} (a gap in the "
-                f"data); choose a segment without gaps"
+                f"{start_gps_s + bad[0] / self.rate_hz:.3f} and {start_gps_s + bad[-1] / self.rate_hz:.3f} "
+                f"(a gap in the data); choose a segment without gaps"
             )
         return values
 
@@ -63,9 +63,13 @@ def read_strain(path: Path | str, detector: str) -> Strain:
         with h5py.File(path) as file:
             data = file["strain/Strain"]
             found = file["meta/Detector"][()].decode()
-            strain = Strain(found, float(data.attrs["Xstart"]), 1 / float(data.attrs["Xspacing"]), data[:].astype(float))
+            strain = Strain(
+                found, float(data.attrs["Xstart"]), 1 / float(data.attrs["Xspacing"]), data[:].astype(float)
+            )
     except (OSError, KeyError) as error:
-        raise ValueError(f"{path} is not a GWOSC HDF5 strain file ({error}); expected strain/Strain and meta/Detector") from error
+        raise ValueError(
+            f"{path} is not a GWOSC HDF5 strain file ({error}); expected strain/Strain and meta/Detector"
+        ) from error
     if found != detector:
         raise ValueError(f"{path} holds strain of {found}, but it was given for {detector}; exchange the files")
     return strain
@@ -74,12 +78,15 @@ def read_strain(path: Path | str, detector: str) -> Strain:
 def read_psd(path: Path | str, detectors: Sequence[str], frequencies_hz: np.ndarray) -> np.ndarray:
     """PSDs (detectors, F) in 1/Hz, interpolated to `frequencies_hz`.
 
-    A text table: frequency in the first column, then one column a detector, in the order of the header line if that names
+    A text table: frequency in the first column, then one column a detector, in the order of the header line if that
+    names
     the sites (the catalogue's files), else in the order of `detectors`.  Raises FileNotFoundError or ValueError.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no PSD file {path}; expected a text table of frequency (Hz) and PSD (1/Hz) per detector")
+        raise FileNotFoundError(
+            f"no PSD file {path}; expected a text table of frequency (Hz) and PSD (1/Hz) per detector"
+        )
     try:
         table = np.loadtxt(path, ndmin=2)
     except ValueError as error:
@@ -102,22 +109,23 @@ def _psd_columns(path: Path, detectors: Sequence[str], width: int) -> list[int]:
         header = file.readline()
     words = header.lstrip("# ").rstrip().split("\t")
     if header.startswith("#") and any(site.lower() in header.lower() for site in SITES.values()):
-        named = {
-            d: i for d in detectors for i, word in enumerate(words) if SITES.get(d, d).lower() in word.lower()
-        }
+        named = {d: i for d in detectors for i, word in enumerate(words) if SITES.get(d, d).lower() in word.lower()}
         missing = [d for d in detectors if d not in named]
         if missing:
             raise ValueError(f"PSD file {path} has columns {words}, none for {missing}")
         return [named[d] for d in detectors]
     if width != len(detectors) + 1:
-        raise ValueError(f"PSD file {path} has {width} columns; expected frequency and one for each of {list(detectors)}")
+        raise ValueError(
+            f"PSD file {path} has {width} columns; expected frequency and one for each of {list(detectors)}"
+        )
     return list(range(1, width))
 
 
 def welch_psd(strain: Strain, band: Band, avoid_gps_s: tuple[float, float]) -> np.ndarray:
     """Median-Welch PSD (F,) in 1/Hz on the band's grid from the data outside `avoid_gps_s`.
 
-    Segments as long as the analysis, Tukey window of 0.4 s roll-off, half overlapping.  Scatters more the shorter the file;
+    Segments as long as the analysis, Tukey window of 0.4 s roll-off, half overlapping.  Scatters more the shorter
+    the file;
     raises ValueError when fewer than two segments fit on either side.
     """
     n = round(band.duration_s * strain.rate_hz)
@@ -132,14 +140,17 @@ def welch_psd(strain: Strain, band: Band, avoid_gps_s: tuple[float, float]) -> n
     count = sum(k for _, k in spectra)
     if count < 2:
         raise ValueError(
-            f"{strain.detector} strain is too short for an off-source PSD: {count} segments of {band.duration_s:g} s outside "
-            f"GPS {avoid_gps_s[0]:.1f} to {avoid_gps_s[1]:.1f}; give a PSD file or a longer strain file"
+            f"{strain.detector} strain is too short for an off-source PSD: {count} segments of "
+            f"{band.duration_s:g} s outside GPS {avoid_gps_s[0]:.1f} to {avoid_gps_s[1]:.1f}; "
+            f"give a PSD file or a longer strain file"
         )
     psd = sum(p * k for p, k in spectra) / count
     return np.interp(band.frequencies_hz, f, psd)
 
 
-def whitened(strain: Strain, band: Band, whitening: Whitening, row: int, start_gps_s: float, reference_gps_s: float) -> np.ndarray:
+def whitened(
+    strain: Strain, band: Band, whitening: Whitening, row: int, start_gps_s: float, reference_gps_s: float
+) -> np.ndarray:
     """Data of one segment in the whitened basis (P,), with time zero at the reference.
 
     Tukey window with 0.4 s roll-off; Fourier transform times the sampling interval (strain per Hz), as bilby.
@@ -147,7 +158,9 @@ def whitened(strain: Strain, band: Band, whitening: Whitening, row: int, start_g
     values = strain.segment(start_gps_s, band.duration_s)
     n = len(values)
     if strain.rate_hz < 2 * band.f_max_hz:
-        raise ValueError(f"{strain.detector} is sampled at {strain.rate_hz:g} Hz, too slowly for f_max {band.f_max_hz:g} Hz")
+        raise ValueError(
+            f"{strain.detector} is sampled at {strain.rate_hz:g} Hz, too slowly for f_max {band.f_max_hz:g} Hz"
+        )
     spectrum = np.fft.rfft(values * tukey(n, 0.8 / band.duration_s)) / strain.rate_hz
     grid = band.frequencies_hz
     spectrum = spectrum[np.round(grid * band.duration_s).astype(int)]

@@ -28,8 +28,8 @@ class Injection:
     """Msun, detector frame"""
     mass_ratio: float = 0.8
     """m2 / m1"""
-    luminosity_distance: float = 700.0
-    """Mpc; signal-to-noise ratio about 20 in two detectors"""
+    luminosity_distance: float = 1000.0
+    """Mpc; signal-to-noise ratio about 27 in two detectors"""
     theta_jn: float = 0.6
     """rad; inclination"""
     phase: float = 1.3
@@ -78,7 +78,7 @@ class Settings:
     """optimiser steps of each round"""
     truncation: Truncation = field(default_factory=lambda: Truncation(epsilon=1e-4, warm_start_ratio=0.1))
     """how the region shrinks"""
-    training: Training = field(default_factory=lambda: Training(learning_rate=3e-3, precision="bf16-mixed"))
+    training: Training = field(default_factory=lambda: Training(precision="bf16-mixed"))
     """optimiser"""
     workers: int | None = None
     """waveform processes; none given: one per CPU"""
@@ -131,7 +131,9 @@ def build(settings: Settings) -> Analysis:
     if settings.network not in NETWORKS:
         raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {settings.network!r}")
     if len(settings.waveforms) != len(settings.steps):
-        raise ValueError(f"waveforms has {len(settings.waveforms)} rounds, steps {len(settings.steps)}; give both the same")
+        raise ValueError(
+            f"waveforms has {len(settings.waveforms)} rounds, steps {len(settings.steps)}; give both the same"
+        )
     simulator = simulator_of(settings)
     truth = {name: getattr(settings.injection, "time_s" if name == "time" else name) for name in simulator.prior.names}
     theta = np.array([[truth[name] for name in simulator.prior.names]])

@@ -47,9 +47,9 @@ class PriorSettings:
 class Schedule:
     """Rounds: waveforms that train each, and optimiser steps."""
 
-    waveforms: tuple[int, ...] = (10_000, 10_000, 20_000, 20_000, 40_000, 60_000, 100_000)
+    waveforms: tuple[int, ...] = (10_000, 10_000, 20_000, 40_000, 60_000, 100_000)
     """few while the region is wide and only to be cut; at least 50,000 in the last, fewer over-fit"""
-    steps: tuple[int, ...] = (300, 300, 400, 500, 1000, 2000, 4500)
+    steps: tuple[int, ...] = (600, 400, 500, 1000, 2000, 4500)
     """optimiser steps of each round, batches of training.batch_size"""
 
 
@@ -60,7 +60,8 @@ class Settings:
     strain: StrainFiles = field(default_factory=StrainFiles)
     """strain files"""
     psd: str | None = None
-    """PSD table (Hz, 1/Hz per detector); none given: the catalogue's under $TMNRE_DATA/gw, else median-Welch off-source"""
+    """PSD table (Hz, 1/Hz per detector); none given: the catalogue's under $TMNRE_DATA/gw, else median-Welch
+    off-source"""
     event: str = "GW150914"
     """event name, for the files"""
     trigger_gps_s: float = 1126259462.4
@@ -156,9 +157,7 @@ def build(settings: Settings) -> Analysis:
         simulator,
         observation,
         marginals,
-        stages=[
-            Stage(n, steps) for n, steps in zip(settings.schedule.waveforms, settings.schedule.steps, strict=True)
-        ],
+        stages=[Stage(n, steps) for n, steps in zip(settings.schedule.waveforms, settings.schedule.steps, strict=True)],
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,
@@ -183,8 +182,8 @@ recipe = Recipe(
     papers=(GW150914, PEREGRINE, PHENOM_PV2, BILBY, GWOSC),
     presets={
         "quick": {
-            "schedule.waveforms": (10_000, 10_000, 20_000, 30_000, 50_000, 80_000),
-            "schedule.steps": (300, 300, 400, 600, 1000, 2000),
+            "schedule.waveforms": (10_000, 10_000, 20_000, 40_000, 80_000),
+            "schedule.steps": (600, 400, 500, 1000, 2500),
         },
         "smoke": {
             "schedule.waveforms": (400, 400),

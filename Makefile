@@ -1,0 +1,42 @@
+# Everything a newcomer needs: make demo, make test.  Both set up what is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DISTRIBUTIONS := core plugins/gw plugins/lensing plugins/popsources plugins/fields
+RUNS ?= runs
+
+.PHONY: install demo test validate bench wheels clean
+
+install: $(VENV)/.installed
+
+# the processor build of PyTorch where the package index has one; a CUDA build works as well
+$(VENV)/.installed: constraints.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt $(addprefix --editable ,$(addprefix ./,$(DISTRIBUTIONS))) \
+		pytest ruff dynesty
+	touch $@
+
+demo: install
+	$(BIN)/tmnre run gw/demo --out $(RUNS)/gw-demo
+	@echo "figures: $(RUNS)/gw-demo/figures"
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/pytest
+
+# long checks against independent answers; writes validation/results
+validate: install
+	$(BIN)/python validation/linear_gaussian.py
+	$(BIN)/python validation/gw_demo.py
+	$(BIN)/python validation/gw150914.py
+
+bench: install
+	$(BIN)/python benchmarks/training_throughput.py
+
+wheels: install
+	$(BIN)/pip install --quiet build
+	for d in . $(DISTRIBUTIONS); do $(BIN)/python -m build --wheel --outdir dist $$d || exit 1; done
+
+clean:
+	rm -rf $(VENV) dist

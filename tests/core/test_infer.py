@@ -1,0 +1,217 @@
+import dataclasses
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from tqdm import tqdm
+
+import tmnre
+from tmnre import Analysis, Stage, Training, Truncation, diagnostics
+from tmnre.inference import infer
+from tmnre.rounds import Rounds
+
+NAMES = ("a", "b", "c")
+CELLS = 16
+# the goal of the project for a linear Gaussian model; 16 cells filled by n independent draws add 15 / (8 n) on average
+JSD = 0.01
+
+
+def jensen_shannon(p, q):
+    """Divergence in nat between two discrete distributions."""
+    mean = 0.5 * (p + q)
+    return 0.5 * (stats.entropy(p, mean) + stats.entropy(q, mean))
+
+
+def cells(samples, mean, covariance):
+    """Which of 16 cells, equally probable under the exact Gaussian, each sample (S, 1) or (S, 2) lies in."""
+    white = np.linalg.solve(np.linalg.cholesky(covariance), (samples - mean).T)
+    if len(white) == 1:
+        return np.minimum((CELLS * stats.norm.cdf(white[0])).astype(int), CELLS - 1)
+    # squared radius and angle of two independent normals are independent, exponential and uniform
+    radius = np.minimum((4 * stats.chi2.cdf((white**2).sum(0), 2)).astype(int), 3)
+    angle = np.floor(4 * (np.arctan2(white[1], white[0]) / (2 * np.pi) + 0.5)).astype(int)
+    return 4 * radius + np.minimum(angle, 3)
+
+
+def distance(marginal, mean, covariance):
+    """JSD of a marginal from the exact posterior, over the 16 cells."""
+    columns = [NAMES.index(name) for name in marginal.names]
+    cell = cells(marginal.samples, mean[columns], covariance[np.ix_(columns, columns)])
+    return jensen_shannon(np.bincount(cell, marginal.weights, CELLS), np.full(CELLS, 1 / CELLS))
+
+
+def observe(simulator, seed):
+    rng = np.random.default_rng(seed)
+    return simulator.simulate(simulator.prior.sample(1, rng), rng)["x"][0]
+
+
+@pytest.fixture(scope="module")
+def run(linear_gaussian):
+    """One round on 8,000 simulations, with the exact mean and covariance."""
+    x = observe(linear_gaussian, 5)
+    result = infer(linear_gaussian, {"x": x}, [*NAMES, ("a", "b")], simulations=8000, rounds=1, quiet=True)
+    return result, *linear_gaussian.posterior(x)
+
+
+@pytest.mark.parametrize("names", ["a", "b", "c", ("a", "b")])
+def test_marginals_match_the_exact_posterior(run, names):
+    result, mean, covariance = run
+    assert distance(result[names], mean, covariance) < JSD
+    # the same measure refuses a posterior half a standard deviation off, or 1.5 times too narrow or too wide
+    columns = [NAMES.index(name) for name in result[names].names]
+    sub = covariance[np.ix_(columns, columns)]
+    draws = np.random.default_rng(0).multivariate_normal(mean[columns], sub, 50_000)
+    mean = mean[columns]
+    even = np.full(CELLS, 1 / CELLS)
+    for wrong in ((mean + 0.5 * np.sqrt(np.diag(sub)), sub), (mean, sub * 2.25), (mean, sub / 2.25)):
+        counts = np.bincount(cells(draws, *wrong), minlength=CELLS) / len(draws)
+        assert jensen_shannon(counts, even) > JSD
+    counts = np.bincount(cells(draws, mean, sub), minlength=CELLS) / len(draws)
+    assert jensen_shannon(counts, even) < JSD / 10
+
+
+def test_record_of_the_round(run):
+    result, *_ = run
+    (record,) = result.rounds
+    assert record["simulated"] == result.simulations == 8000 and record["reused"] == record["failed"] == 0
+    assert record["log_volume"] == 0.0
+    assert all(record["coverage"][name]["passed"] for name in NAMES)
+    assert all(0 <= lost < 1e-4 for lost in record["lost_mass"].values())
+
+
+def test_effective_sample_size_counts_repeated_draws_once(run):
+    result, *_ = run
+    for name in NAMES:
+        _, which = np.unique(result[name].samples, axis=0, return_inverse=True)
+        together = np.bincount(which.ravel(), result[name].weights)
+        assert result[name].effective_sample_size <= 1.001 / np.sum(together**2)
+
+
+def test_truncated_rounds_reach_the_exact_posterior(linear_gaussian):
+    simulator = dataclasses.replace(linear_gaussian, noise=0.05)
+    rng = np.random.default_rng(5)
+    x = simulator.simulate(rng.standard_normal((1, 3)), rng)["x"][0]
+    result = infer(simulator, {"x": x}, NAMES, simulations=5000, rounds=3, quiet=True)
+    mean, covariance = simulator.posterior(x)
+    # sd / prior sd is 0.05: eps = 1e-6 leaves less than half of the quantiles of every parameter
+    widths = {name: high - low for name, (low, high) in result.rounds[-1]["region"]["cube"].items()}
+    assert max(widths.values()) < 0.5
+    for name in NAMES:
+        assert distance(result[name], mean, covariance) < JSD
+
+
+class KilledError(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_resume_is_bit_identical(linear_gaussian, tmp_path, monkeypatch, warm):
+    analysis = Analysis(
+        linear_gaussian,
+        {"x": observe(linear_gaussian, 3)},
+        [*NAMES, ("b", "c")],
+        stages=(Stage(600, steps=40), Stage(900, steps=30)),
+        training=Training(batch_size=128, candidates=15, accelerator="cpu"),
+        truncation=Truncation(epsilon=0.3, warm_start_ratio=0.0 if warm else 1.0),
+        chunk_size=100,
+    )
+
+    def go(folder):
+        return Rounds(analysis, folder, progress=partial(tqdm, disable=True), say=lambda _: None).run()
+
+    whole = go(tmp_path / "whole")
+    assert len(whole.rounds) == 2 and whole.rounds[1]["warm_start"] == warm and whole.rounds[1]["reused"] > 0
+    # killed while the second round simulates
+    shutil.copytree(tmp_path / "whole", tmp_path / "simulating")
+    shutil.rmtree(tmp_path / "simulating" / "rounds" / "01")
+    (tmp_path / "simulating" / "store" / "01_00000.npz").unlink()
+    # killed while the second round writes what it found
+    shutil.copytree(tmp_path / "whole", tmp_path / "writing")
+    for name in ("DONE", "region.json"):
+        (tmp_path / "writing" / "rounds" / "01" / name).unlink()
+    # killed while the first round trains
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr("tmnre.rounds.fit", _kill)
+        go(tmp_path / "training")
+    # finished
+    shutil.copytree(tmp_path / "whole", tmp_path / "finished")
+    for folder in ("simulating", "writing", "training", "finished"):
+        resumed = go(tmp_path / folder)
+        assert list(resumed.marginals) == list(whole.marginals)
+        for names, marginal in whole.marginals.items():
+            np.testing.assert_array_equal(resumed[names].samples, marginal.samples)
+            np.testing.assert_array_equal(resumed[names].log_ratios, marginal.log_ratios)
+        records = ([{k: v for k, v in r.items() if k != "seconds"} for r in of.rounds] for of in (resumed, whole))
+        assert next(records) == next(records)
+
+
+def _kill(*args, **settings):
+    raise KilledError
+
+
+class GaussianRatio:
+    """An estimator with log r = log N(z; mean(x) + shift sd, (width sd)^2) / N(z; 0, 1), up to terms of x alone."""
+
+    marginals, targets = (("a",), ("c", "a"), ("c",)), ("c", "a")
+
+    def __init__(self, simulator, shift, width):
+        self.posterior, self.shift, self.width = simulator.posterior, shift, width
+
+    def of_x(self, x):
+        mean, covariance = self.posterior(x["x"].numpy())
+        sd = np.sqrt(np.diag(covariance))
+        mean, sd = mean + self.shift * sd, np.broadcast_to(self.width * sd, mean.shape)
+        a = np.stack([mean / sd**2, 0.5 - 0.5 / sd**2], axis=-1)
+        return torch.from_numpy(a[:, [0, 0, 2]])
+
+    def of_z(self, z):
+        return torch.stack([z, z**2], dim=-1)[:, [1, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("shift", "width", "right"), [(0, 1, True), (0.5, 1, False), (-0.5, 1, False), (0, 1 / 1.5, False), (0, 1.5, False)]
+)
+def test_rank_test_rejects_wrong_posteriors(linear_gaussian, shift, width, right):
+    rng = np.random.default_rng(1)
+    theta, prior = rng.standard_normal((1000, 3)), rng.standard_normal((20_000, 3))
+    x = {"x": torch.from_numpy(linear_gaussian.simulate(theta, rng)["x"])}
+    truth, prior_z = (torch.from_numpy(t[:, [2, 0]]) for t in (theta, prior))
+    ranks = diagnostics.ranks(GaussianRatio(linear_gaussian, shift, width), x, truth, prior_z)
+    assert set(ranks) == {"a", "c"}
+    mean, covariance = linear_gaussian.posterior(x["x"].numpy())
+    for i, name in ((0, "a"), (2, "c")):
+        sd = np.sqrt(covariance[i, i])
+        exact = stats.norm.cdf(theta[:, i], mean[:, i] + shift * sd, width * sd)
+        # 20,000 prior draws are worth some thousand under the posterior: sd of a rank at most 0.5 / sqrt(1000)
+        assert np.sqrt(np.mean((ranks[name] - exact) ** 2)) < 0.02
+        found = diagnostics.coverage(ranks[name])
+        assert found["passed"] == right
+        if right:
+            for level in (0.5, 0.68, 0.9):
+                # binomial, four standard deviations
+                assert abs(found[f"{level:.2f}"] - level) < 4 * np.sqrt(level * (1 - level) / 1000)
+
+
+def test_infer_stays_a_function():
+    for _ in range(2):
+        assert callable(tmnre.infer)
+
+
+def test_what_does_not_fit_together_is_refused(linear_gaussian, tmp_path):
+    analysis = Analysis(linear_gaussian, {"x": np.zeros(4)}, ["a"], stages=(Stage(100, steps=2),))
+
+    def go(**changes):
+        quiet = {"progress": partial(tqdm, disable=True), "say": lambda _: None}
+        return Rounds(dataclasses.replace(analysis, **changes), tmp_path / "run", **quiet).run()
+
+    with pytest.raises(ValueError, match=r"name \['nosuch'\]"):
+        go(marginals=["nosuch"])
+    with pytest.raises(ValueError, match="at least one stage"):
+        go(stages=())
+    with pytest.raises(ValueError, match="'x' holds NaN"):
+        go(observation={"x": np.array([0, 1, np.nan, 2])})
+    with pytest.raises(ValueError, match=r"observation has arrays .*5.* simulator returns .*4"):
+        go(observation={"x": np.zeros(5)})
