@@ -45,7 +45,9 @@ class Samples:
         return Samples(self.values[int(first) :: 2], self.weights[int(first) :: 2])
 
 
-def jsd(ours: Samples, reference: Samples, *, bounds: tuple[float, float] | None = None, periodic: bool = False) -> float:
+def jsd(
+    ours: Samples, reference: Samples, *, bounds: tuple[float, float] | None = None, periodic: bool = False
+) -> float:
     """Divergence in nats."""
     if bounds is None:
         edges = np.array([s.quantiles(1e-4, 1 - 1e-4) for s in (ours, reference)])

@@ -151,9 +151,7 @@ def main() -> None:
         )
         wall = time.time() - started
         table = compare(result, samples, weights, settings.trigger_gps_s)
-        scores = {
-            key: [table[name][f"jsd_{key}"] for name in COMPARED] for key in ("published", "reweighted")
-        }
+        scores = {key: [table[name][f"jsd_{key}"] for name in COMPARED] for key in ("published", "reweighted")}
         found.append(
             {
                 "seed": seed,
@@ -173,7 +171,9 @@ def main() -> None:
             print(f"{name:20s} {row['jsd_published']:.4f} {row['jsd_reweighted']:.4f}  {ours}  | {reference}")
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"gw150914-{options.preset or 'default'}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    before = json.loads(path.read_text()) if path.exists() else []
+    kept = [entry for entry in before if entry["seed"] not in options.seeds]
+    path.write_text(json.dumps(sorted(kept + found, key=lambda entry: entry["seed"]), indent=1) + "\n")
 
 
 STATISTICS = (("mean", np.mean), ("max", np.max))

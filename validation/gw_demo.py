@@ -1,8 +1,8 @@
 """gw/demo against bilby with a nested sampler on the same data, and its coverage over injections.
 
-    python validation/gw_demo.py            compare with the stored nested-sampling result
-    python validation/gw_demo.py --sample   run the nested sampler again (about 20 minutes) and store it
-    python validation/gw_demo.py --coverage 20
+python validation/gw_demo.py            compare with the stored nested-sampling result
+python validation/gw_demo.py --sample   run the nested sampler again (about 20 minutes) and store it
+python validation/gw_demo.py --coverage 20
 """
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ def main() -> None:
 def _run(settings: Settings, out: Path):
     analysis = find_recipe("gw/demo").build(settings)
     started = time.time()
-    result = run.execute(
-        analysis, out, config=typed.dump(settings), recipe="gw/demo", command=[], resume=out.exists()
-    )
+    result = run.execute(analysis, out, config=typed.dump(settings), recipe="gw/demo", command=[], resume=out.exists())
     return result, time.time() - started
 
 

@@ -46,7 +46,7 @@ class Training:
     patience: int = 10
     """validations (50 a round) without improvement before training stops early, counted in the second half of the
     schedule: in the first the learning rate is still too high for the loss to tell"""
-    tolerance: float = 0.003
+    tolerance: float = 0.01
     """nat a marginal; where a stage leaves its steps open, a cycle that improves the validation loss by less ends it"""
     precision: str = "32-true"
     """Lightning precision, for example bf16-mixed"""
@@ -79,8 +79,7 @@ class Analysis:
     simulator : a `Simulator`, or any object with `prior` and `simulate(theta, rng)`.
     observation : {"name": array}, one observation without batch axis, as `observe` would return it.
     marginals : names or tuples of names, of parameters or derived quantities.
-    stages : the rounds.  Where the region stops shrinking, further stages of the same size are skipped, and those
-        between them and the last.
+    stages : the rounds, at most; see `rounds` for when fewer run.
     truncated : names of parameters and derived quantities to truncate; None: all parameters.
     embedding : called with a batch x {"name": (N, ...)}, returns an `nn.Module` x -> (N, F); None: the core's MLP.
     truth : {"name": value} where known, drawn into the figures.

@@ -6,11 +6,19 @@ Light commands import nothing heavy.  Exit codes: 0 done, 1 the analysis failed,
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tmnre import __version__
 from tmnre.plugin import PluginError, discover, find_plugin, find_recipe
+
+if TYPE_CHECKING:
+    from tmnre.recipe import Recipe
+
+Action = Callable[[argparse.Namespace, list[str], list[str]], int]
 
 CORE_PAPERS = (
     """@inproceedings{Miller2021TMNRE,
@@ -37,7 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return known.action(known, settings, arguments)
+        code: int = known.action(known, settings, arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         out = getattr(known, "out", None) or getattr(known, "folder", None)
         hint = f"; go on with: tmnre resume {out}" if out and (Path(out) / "meta.json").exists() else ""
@@ -46,22 +59,32 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # the one place where errors become exit codes
         if known.debug:
             raise
-        expected = isinstance(error, (ValueError, TypeError, OSError, PluginError, RuntimeError))
-        hint = "" if expected else f" ({type(error).__name__}; --debug shows where)"
-        print(f"tmnre: error: {' '.join(str(error).split())}{hint}", file=sys.stderr)
-        bad_input = (
+        # RunError by name: importing tmnre.run would load torch only to report, say, an unknown plugin
+        expected = (
             isinstance(error, (ValueError, TypeError, OSError, PluginError)) or type(error).__name__ == "RunError"
         )
-        return 2 if bad_input else 1
+        hint = "" if expected else f" ({type(error).__name__}; --debug shows where)"
+        print(f"tmnre: error: {' '.join(str(error).split())}{hint}", file=sys.stderr)
+        return 2 if expected else 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors on one line; no abbreviated options, which would swallow a recipe's settings that begin like ours."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"tmnre: error: {message}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tmnre", description="Truncated marginal neural ratio estimation.")
+    parser = _Parser(prog="tmnre", description="Truncated marginal neural ratio estimation.")
     parser.add_argument("--version", action="version", version=f"tmnre {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    def command(name: str, action, summary: str, *, add_help: bool = True) -> argparse.ArgumentParser:
+    def command(name: str, action: Action, summary: str, *, add_help: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary, add_help=add_help)
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         sub.set_defaults(action=action)
@@ -85,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plugins(known, settings, arguments) -> int:
+def _plugins(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
     plugins, problems = discover()
     for name, plugin in plugins.items():
         print(f"{name:12s} {plugin.summary} ({len(plugin.recipes)} recipes)")
@@ -96,14 +119,17 @@ def _plugins(known, settings, arguments) -> int:
     return 1 if problems else 0
 
 
-def _recipes(known, settings, arguments) -> int:
-    for plugin in discover()[0].values():
+def _recipes(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
+    plugins, problems = discover()
+    for plugin in plugins.values():
         for name, entry in plugin.recipes.items():
             print(f"{plugin.name + '/' + name:24s} {entry.summary}")
+    for problem in problems.values():
+        print(f"tmnre: warning: {problem}", file=sys.stderr)
     return 0
 
 
-def _show(known, settings, arguments) -> int:
+def _show(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
     recipe = find_recipe(known.recipe)
     from tmnre.settings import dump
 
@@ -112,16 +138,18 @@ def _show(known, settings, arguments) -> int:
     return 0
 
 
-def _cite(known, settings, arguments) -> int:
+def _cite(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
     print("\n\n".join((*CORE_PAPERS, *find_recipe(known.recipe).papers)))
     return 0
 
 
-def _run(known, settings, arguments) -> int:
+def _run(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
     if known.recipe is None:
+        if not known.wants_help:
+            raise ValueError("tmnre run needs a recipe, plugin/name; tmnre recipes lists them")
         print("usage: tmnre run RECIPE --out DIR [--config FILE.yaml] [--preset NAME] [--setting VALUE ...]\n")
         print("tmnre recipes lists the recipes; tmnre run RECIPE --help the settings of one")
-        return 0 if known.wants_help else 2
+        return 0
     recipe = find_recipe(known.recipe)
     from tmnre import settings as typed
 
@@ -135,7 +163,7 @@ def _run(known, settings, arguments) -> int:
     return _execute(recipe, known.recipe, chosen, Path(known.out), arguments, resume=False)
 
 
-def _resume(known, settings, arguments) -> int:
+def _resume(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
     from tmnre import run
     from tmnre import settings as typed
 
@@ -144,7 +172,7 @@ def _resume(known, settings, arguments) -> int:
     return _execute(recipe, name, typed.parse(recipe, config=config), Path(known.folder), arguments, resume=True)
 
 
-def _execute(recipe, name: str, chosen, out: Path, arguments: list[str], *, resume: bool) -> int:
+def _execute(recipe: Recipe, name: str, chosen: Any, out: Path, arguments: list[str], *, resume: bool) -> int:
     from tmnre import run
     from tmnre.settings import dump
 
@@ -159,7 +187,7 @@ def _execute(recipe, name: str, chosen, out: Path, arguments: list[str], *, resu
     return 0
 
 
-def _check(known, settings, arguments) -> int:
+def _check(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
     find_plugin(known.plugin)
     from tmnre.conformance import check
 

@@ -67,7 +67,10 @@ def discover() -> tuple[dict[str, Plugin], dict[str, PluginError]]:
 
 
 def _owner(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else entry.value
+    try:
+        return str(entry.dist.name) if entry.dist is not None else entry.value
+    except Exception:  # an interrupted pip leaves a distribution without METADATA
+        return entry.value
 
 
 def _load(name: str, entries: list[EntryPoint]) -> Plugin:
@@ -77,9 +80,9 @@ def _load(name: str, entries: list[EntryPoint]) -> Plugin:
     (entry,) = entries
     try:
         plugin = entry.load()
-    except Exception as error:  # whatever an import can raise is the plugin's problem, not ours
+    except (Exception, SystemExit) as error:  # whatever an import can raise is the plugin's problem, not ours
         raise PluginError(
-            f"plugin {name!r} ({_owner(entry)}) cannot be loaded: {type(error).__name__}: {error}; "
+            f"plugin {name!r} ({_owner(entry)}) cannot be loaded: {_reason(error)}; "
             f"try pip install --force-reinstall {_owner(entry)}"
         ) from error
     if not isinstance(plugin, Plugin):
@@ -87,21 +90,36 @@ def _load(name: str, entries: list[EntryPoint]) -> Plugin:
             f"plugin {name!r} ({_owner(entry)}): {entry.value} is a {type(plugin).__name__}, expected a tmnre.Plugin"
         )
     if plugin.api != API_VERSION:
-        newer = "tmnre" if plugin.api > API_VERSION else _owner(entry)
+        newer = "tmnre" if isinstance(plugin.api, int) and plugin.api > API_VERSION else _owner(entry)
         raise PluginError(
-            f"plugin {name!r} ({_owner(entry)}) is written for plugin API {plugin.api}, this tmnre "
+            f"plugin {name!r} ({_owner(entry)}) is written for plugin API {plugin.api!r}, this tmnre "
             f"speaks {API_VERSION}; pip install --upgrade {newer}"
         )
     if plugin.name != name:
         raise PluginError(f"plugin {name!r} ({_owner(entry)}) calls itself {plugin.name!r}; the two names must agree")
+    if not isinstance(plugin.recipes, Mapping) or not all(isinstance(r, RecipeEntry) for r in plugin.recipes.values()):
+        raise PluginError(f"plugin {name!r} ({_owner(entry)}): recipes must map names to RecipeEntry(target, summary)")
     return plugin
 
 
+def _reason(error: BaseException) -> str:
+    """Kind and message of an exception, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ ", did you mean X?" for the closest known name, or the list of all."""
+    """ "did you mean X?" for the closest known name; where none is close, all names, or the three least far of many.
+
+    Dotted names are close when they end alike: `h1` for `strain.h1`.
+    """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
+    same_end = [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    close = difflib.get_close_matches(name, same_end or known, 1, 0.0 if same_end else 0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if len(known) > 8:
+        return f"the nearest are: {', '.join(difflib.get_close_matches(name, known, 3, 0.0))}"
+    return f"there are: {', '.join(known) or 'none'}"
 
 
 def find_plugin(name: str) -> Plugin:
@@ -110,7 +128,10 @@ def find_plugin(name: str) -> Plugin:
     if name in problems:
         raise problems[name]
     if name not in plugins:
-        raise PluginError(f"no plugin {name!r} is installed; try pip install tmnre-{name} ({nearest(name, plugins)})")
+        installed = ", ".join(sorted({*plugins, *problems})) or "none"
+        close = difflib.get_close_matches(name, plugins, 1, 0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise PluginError(f"no plugin {name!r}; pip install tmnre-{name} (installed: {installed}{hint})")
     return plugins[name]
 
 
@@ -132,8 +153,8 @@ def find_recipe(name: str) -> Recipe:
     module, _, attribute = plugin.recipes[recipe_name].target.partition(":")
     try:
         recipe = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # as above: an import can raise anything
-        raise PluginError(f"recipe {name} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # as above: an import can raise anything
+        raise PluginError(f"recipe {name} cannot be imported: {_reason(error)}") from error
     if not isinstance(recipe, Recipe):
         raise PluginError(f"recipe {name}: {module}:{attribute} is a {type(recipe).__name__}, expected a tmnre.Recipe")
     return recipe

@@ -1,5 +1,9 @@
 """The loop: simulate in the region, train, tighten the region, again; until it stops shrinking.
 
+While the region still shrinks, training is kept short: a rough ratio is wide and loses nothing.  Once it keeps more than
+`stop_ratio` of its volume the next round trains until the validation loss settles; if the region then still does not
+shrink, that round is the last.  Stages that say how many steps to train all run, as they say.
+
 Each finished round leaves a folder with its region, its training curve, its weights and a DONE file.  A run that was
 stopped goes on from the last finished round; seeds depend on the round's number only, so it ends the same.
 """
@@ -78,24 +82,21 @@ class Rounds:
     def run(self) -> Result:
         """Run (or go on with) all rounds and return the posteriors of the last."""
         region = Box.full(self.simulator.prior, self.simulator.constraints)
-        stages = list(self.analysis.stages)
         last: Trained | None = None
         records: list[dict[str, Any]] = []
-        number = 0
-        while stages:
-            stage = stages.pop(0)
-            trained = self._round(number, region, stage, last, final=not stages)
-            records.append(trained.record)
-            region = Box.from_dict(trained.record["next_region"])
-            if trained.record["kept"] > self.analysis.truncation.stop_ratio and stages and stages[0] == stage:
-                # another stage like this one would see nothing new: go to the last, unless it is such a one as well
-                stages = [] if stages[-1] == stage else stages[-1:]
-            last = trained
-            number += 1
+        settled = False
+        for number, stage in enumerate(self.analysis.stages):
+            polish = settled or number == len(self.analysis.stages) - 1
+            last = self._round(number, region, stage, last, polish=polish)
+            records.append(last.record)
+            region = Box.from_dict(last.record["next_region"])
+            settled = last.record["kept"] > self.analysis.truncation.stop_ratio
+            if settled and polish and stage.steps is None:
+                break
         assert last is not None
         return self._result(last, records)
 
-    def _round(self, number: int, region: Box, stage: Stage, last: Trained | None, *, final: bool) -> Trained:
+    def _round(self, number: int, region: Box, stage: Stage, last: Trained | None, *, polish: bool) -> Trained:
         folder = self.folder / "rounds" / f"{number:02d}"
         if (folder / "DONE").exists():
             return self._finished(folder, number)
@@ -138,6 +139,7 @@ class Rounds:
                 steps=stage.steps,
                 seed=seed,
                 warm=warm,
+                polish=polish,
                 progress=self.progress,
             )
         times["train"] = time.monotonic()
@@ -161,7 +163,7 @@ class Rounds:
             "log_volume": self._log_volume(number),
             "next_log_volume": self._log_volume(number) + float(np.log(tightened.kept)),
             "lost_mass": tightened.lost_mass,
-            "coverage": self._coverage(estimator, draws, seed) if final or tightened.kept > 0 else {},
+            "coverage": self._coverage(estimator, draws, seed),
         }
         times["evaluate"] = time.monotonic()
         marks = list(times)

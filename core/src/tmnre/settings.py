@@ -1,10 +1,8 @@
 """Typed settings of a recipe from presets, YAML files and the command line.
 
-jsonargparse was chosen over tyro: presets, YAML and command line pass through one typed parser, so a value is
-accepted or
-refused the same way wherever it comes from, and it is what Lightning's own command line uses.  The help text is
-ours: one line
-of type and default a setting, and under it the field's docstring with unit and reason.
+jsonargparse was chosen over tyro: presets, YAML and command line pass through one typed parser, so a value is accepted
+or refused the same way wherever it comes from, and it is what Lightning's own command line uses.  The help text is
+ours: one line of type and default a setting, and under it the field's docstring with unit and reason.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-import json
 import re
 import textwrap
 import typing
@@ -25,6 +22,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from tmnre.plugin import nearest
 from tmnre.recipe import Recipe
+
+# YAML has its own null, numbers and dates, which a parser of text would take for words
+TEXT: dict[str, tuple[type, ...]] = {"str": (str,), "str | None": (str, type(None))}
 
 
 class SettingsError(ValueError):
@@ -54,10 +54,9 @@ def leaves(settings_type: type, prefix: str = "") -> Iterator[Setting]:
                 for leaf in leaves(typing.cast(type, hint), name + ".")
             )
         else:
-            written = (
-                getattr(hint, "__name__", str(hint)) if isinstance(hint, type) and not typing.get_args(hint) else hint
-            )
-            yield Setting(name, str(written), value, docs.get(field.name, ""))
+            plain = isinstance(hint, type) and not typing.get_args(hint)
+            written = hint.__name__ if plain else re.sub(r"\b(typing|pathlib)\.", "", str(hint))
+            yield Setting(name, written, value, docs.get(field.name, ""))
 
 
 def _dig(value: Any, dotted: str) -> Any:
@@ -67,8 +66,19 @@ def _dig(value: Any, dotted: str) -> Any:
 
 
 def field_docs(settings_type: type) -> dict[str, str]:
-    """Docstrings written under the fields of a dataclass."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(settings_type))).body
+    """Docstrings written under the fields of a dataclass and of those it inherits from."""
+    docs: dict[str, str] = {}
+    for base in reversed(settings_type.__mro__):
+        if dataclasses.is_dataclass(base):
+            docs.update(_own_field_docs(base))
+    return docs
+
+
+def _own_field_docs(settings_type: type) -> dict[str, str]:
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(settings_type))).body
+    except (OSError, TypeError):  # a class typed into a console has no source
+        return {}
     body = typing.cast(ast.ClassDef, tree).body
     return {
         before.target.id: inspect.cleandoc(after.value.value)
@@ -89,32 +99,57 @@ def parse(
     Raises SettingsError.
     """
     known = {leaf.name: leaf for leaf in leaves(recipe.settings)}
-    pairs: list[tuple[str, str]] = []
+    given: list[tuple[str, Any, str]] = []
     if preset is not None:
         if preset not in recipe.presets:
             raise SettingsError(f"no preset {preset!r}; {nearest(preset, recipe.presets)}")
-        pairs += [(name, _text(value)) for name, value in recipe.presets[preset].items()]
+        given += [(name, value, f" (in preset {preset})") for name, value in recipe.presets[preset].items()]
     if config is not None:
-        pairs += _flattened(_read_yaml(config), known, str(config))
-    pairs += _split(arguments)
+        given += [(name, value, f" (in {config})") for name, value in _flattened(_read_yaml(config), known)]
+    given += [(name.replace("-", "_"), text, "") for name, text in _split(arguments)]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(recipe.settings)
     checked = []
-    for name, text in pairs:
-        name = name.replace("-", "_")
+    for name, value, source in given:
         if name not in known:
-            raise SettingsError(f"unknown setting {name!r}; {nearest(name, known)}")
-        checked.append(f"--{name}={text}")
-        try:
-            parser.parse_args([checked[-1]])
-        except ArgumentError as error:
-            raise SettingsError(f"setting {name}: expected {known[name].type}, got {text!r}") from error
+            raise SettingsError(_unknown(name, known, source))
+        checked.append(f"--{name}={_text(value)}")
+        if not (isinstance(value, TEXT.get(known[name].type, object)) and _accepts(parser, checked[-1])):
+            raise SettingsError(f"setting {name}: expected {known[name].type}, got {value!r}{source}")
     values = parser.instantiate(parser.parse_args(checked))
     return recipe.settings(**vars(values))
 
 
+def _accepts(parser: ArgumentParser, option: str) -> bool:
+    try:
+        parser.parse_args([option])
+    except ArgumentError:
+        return False
+    return True
+
+
+def _unknown(name: str, known: Mapping[str, Setting], source: str) -> str:
+    members = [other for other in known if other.startswith(name + ".")]
+    if members:
+        return f"unknown setting {name!r}, which is a group: set {', '.join(members)}{source}"
+    return f"unknown setting {name!r}; {nearest(name, known)}{source}"
+
+
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """The value as YAML on one line, which is what the typed parser reads; strings as they are."""
+    if isinstance(value, str | Path):
+        return str(value)
+    written: str = yaml.safe_dump(_plain(value), default_flow_style=True, width=float("inf"))
+    return written.removesuffix("\n").removesuffix("\n...")
+
+
+def _plain(value: Any) -> Any:
+    """Lists, dicts, strings and numbers in place of tuples and paths, which safe YAML does not know."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _split(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -126,7 +161,7 @@ def _split(arguments: Sequence[str]) -> list[tuple[str, str]]:
             raise SettingsError(f"expected --setting VALUE, got {option!r}")
         name, equals, value = option[2:].partition("=")
         if not equals:
-            if not rest or re.match(r"--[a-z]", rest[0]):
+            if not rest or re.match(r"--[A-Za-z_]", rest[0]):
                 raise SettingsError(f"setting {name} has no value; write --{name} VALUE")
             value = rest.pop(0)
         pairs.append((name, value))
@@ -147,24 +182,20 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _flattened(
-    content: Mapping[str, Any], known: Mapping[str, Any], source: str, prefix: str = ""
-) -> list[tuple[str, str]]:
-    pairs = []
+def _flattened(content: Mapping[str, Any], known: Mapping[str, Setting], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and any(leaf.startswith(name + ".") for leaf in known):
-            pairs += _flattened(value, known, source, name + ".")
-        elif name not in known:
-            raise SettingsError(f"unknown setting {name!r} in {source}; {nearest(name, known)}")
+        # a mapping that is neither a setting nor empty is a group, known or not; its members are checked by name
+        if isinstance(value, dict) and value and name not in known:
+            yield from _flattened(value, known, name + ".")
         else:
-            pairs.append((name, _text(value)))
-    return pairs
+            yield name, value
 
 
 def dump(settings: Any) -> str:
     """YAML of all settings, which `parse(config=...)` reads back to the same."""
-    return yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(settings))), sort_keys=False)
+    written: str = yaml.safe_dump(_plain(dataclasses.asdict(settings)), sort_keys=False, allow_unicode=True)
+    return written
 
 
 def help_text(recipe: Recipe) -> str:
@@ -172,7 +203,7 @@ def help_text(recipe: Recipe) -> str:
     lines = []
     for leaf in leaves(recipe.settings):
         default = "none" if leaf.default is None else _text(leaf.default)
-        lines += [f"  --{leaf.name} {leaf.type}  (default: {default})", f"        {leaf.doc}"]
+        lines += [f"  --{leaf.name} {leaf.type}  (default: {default})", textwrap.indent(leaf.doc, " " * 8)]
     if recipe.presets:
         lines += ["", f"presets (--preset NAME): {', '.join(recipe.presets)}"]
     return "\n".join(lines)

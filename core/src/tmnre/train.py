@@ -22,8 +22,8 @@ from tmnre.losses import contrasts, nre_c
 from tmnre.ratio import RatioEstimator
 
 VALIDATIONS = 50
-FIRST_CYCLE, MAX_STEPS, CYCLE_DECAY = 200, 20_000, 0.7
-"""steps of the first cycle, of all cycles at most, and factor on the peak learning rate from cycle to cycle"""
+FIRST_CYCLE, ROUGH_STEPS, MAX_STEPS, CYCLE_DECAY = 200, 600, 6200, 0.7
+"""steps of the first cycle, of all cycles without and with `polish`; factor on the peak learning rate between cycles"""
 
 
 class TrainingError(RuntimeError):
@@ -89,9 +89,7 @@ class _Module(lightning.LightningModule):
             weight_decay=self.settings.weight_decay,
             fused=True,
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, self.steps, pct_start=0.1
-        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, self.steps, pct_start=0.1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -155,13 +153,15 @@ def fit(
     steps: int | None,
     seed: int,
     warm: bool = False,
+    polish: bool = True,
     progress: Callable[..., tqdm] = tqdm,
 ) -> list[dict[str, float]]:
     """Train the estimator in place and return the curve, [{"step", "train", "validation"}]; the best weights are kept.
 
     With `steps`, one cycle of the schedule.  With None, cycles of doubling length, each from the best weights so far and
     with a lower peak, until one no longer improves the validation loss by `settings.tolerance` a marginal: how long
-    training has to be depends on the data, and weights are only worth comparing at the end of a cycle.
+    training has to be depends on the data, and weights are only worth comparing at the end of a cycle.  Without
+    `polish`, two cycles at most.
 
     `warm`: the estimator has been trained before, on a region that holds this one.
 
@@ -185,7 +185,8 @@ def fit(
         ]
         _cycle(estimator, batches, settings, peak * CYCLE_DECAY**cycle, length, curve, progress)
         improved = before - curve.best
-        if steps or improved < settings.tolerance * len(estimator.marginals) or curve.step + 2 * length > MAX_STEPS:
+        settled = improved < settings.tolerance * len(estimator.marginals)
+        if steps or settled or curve.step + 2 * length > (MAX_STEPS if polish else ROUGH_STEPS):
             break
         cycle, length = cycle + 1, 2 * length
     estimator.eval().cpu()

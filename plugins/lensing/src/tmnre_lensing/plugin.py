@@ -1,0 +1,15 @@
+"""What this distribution brings to tmnre; imports neither torch nor the simulator, so that listing plugins is quick."""
+
+from tmnre import Plugin, RecipeEntry
+
+plugin = Plugin(
+    name="lensing",
+    api=1,
+    summary="strong gravitational lens images",
+    recipes={
+        "demo": RecipeEntry(
+            target="tmnre_lensing.recipes.demo:recipe",
+            summary="mock lens: power-law mass, shear, Sersic source; eight free parameters, truth known",
+        )
+    },
+)

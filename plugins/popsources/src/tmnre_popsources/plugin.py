@@ -1,0 +1,15 @@
+"""What this distribution brings to tmnre; imports neither torch nor the simulator, so that listing plugins is quick."""
+
+from tmnre import Plugin, RecipeEntry
+
+plugin = Plugin(
+    name="popsources",
+    api=1,
+    summary="populations of point sources in photon-count maps",
+    recipes={
+        "demo": RecipeEntry(
+            target="tmnre_popsources.recipes.demo:recipe",
+            summary="patch of log-normal point sources: their number, flux width and scale height, truth known",
+        )
+    },
+)
