@@ -1,8 +1,8 @@
 """Jensen-Shannon divergence between weighted samples of one quantity, and tables of it.
 
 Both sets are smoothed with one Gaussian kernel (Silverman's width for the reference), reflected at hard bounds or
-wrapped where the quantity is periodic, so smoothing cancels to first order.  `floor` is what two sets drawn from the same
-distribution score on average at the reference's effective size: differences below it cannot be seen.
+wrapped where the quantity is periodic, so smoothing cancels to first order.  `floor` is what two sets drawn from the
+same distribution score on average at the reference's effective size: differences below it cannot be seen.
 """
 
 from __future__ import annotations

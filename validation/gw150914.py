@@ -2,9 +2,10 @@
 
     python validation/gw150914.py [--preset quick] [--seeds 0 1 2] [--runs DIR]
 
-Reference: the 8,400 samples of gwastro/pycbc-inference-paper under $TMNRE_DATA/gw.  They were drawn with a PSD and a segment
-of their own, so they are also re-weighted: each sample's likelihood is computed with the same bilby waveform, our PSD and our
-segment, marginalised over the phase, and divided by the published one.  Writes results/gw150914-PRESET.json.
+Reference: the 8,400 samples of gwastro/pycbc-inference-paper under $TMNRE_DATA/gw.  They were drawn with a PSD and a
+segment of their own, so they are also re-weighted: each sample's likelihood is computed with the same bilby waveform,
+our PSD and our segment, marginalised over the phase, and divided by the published one.  Writes
+results/gw150914-PRESET.json.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Network(swyft.SwyftModule):
         self.one = swyft.LogRatioEstimator_1dim(num_features=64, num_params=problem.PARAMETERS, varnames="z")
         self.two = swyft.LogRatioEstimator_Ndim(64, problem.pairs(), varnames="z") if pairs else None
 
-    def forward(self, A, B):
+    def forward(self, A, B):  # noqa: N803 - swyft's names
         features = self.embedding(A["x"])
         found = self.one(features, B["z"])
         return found if self.two is None else (found, self.two(features, B["z"]))

@@ -115,7 +115,7 @@ def test_resume_is_bit_identical(linear_gaussian, tmp_path, monkeypatch, warm):
         [*NAMES, ("b", "c")],
         stages=(Stage(600, steps=40), Stage(900, steps=30)),
         training=Training(batch_size=128, candidates=15, accelerator="cpu"),
-        truncation=Truncation(epsilon=0.3, warm_start_ratio=0.0 if warm else 1.0),
+        truncation=Truncation(epsilon=1e-4, warm_start_ratio=0.0 if warm else 1.0),
         chunk_size=100,
     )
 

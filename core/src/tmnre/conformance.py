@@ -141,7 +141,11 @@ def _simulate_is_sound(analysis: Analysis) -> Iterator[str]:
     if any(not np.array_equal(stored[k], again[k]) for k in stored):
         yield "simulate gives different results for the same seed; draw all randomness from the rng it is given"
     _simulated(simulator, ROWS, 2)
-    one = simulator.simulate(theta[:1], np.random.default_rng(1))
+    try:
+        one = simulator.simulate(theta[:1], np.random.default_rng(1))
+    except Exception as error:  # typically an axis squeezed away
+        yield f"simulate fails for a single row of theta ({type(error).__name__}: {error}); keep the batch axis"
+        return
     if any(np.shape(one[k]) != (1, *stored[k].shape[1:]) for k in stored):
         yield "simulate changes shape for a single row of theta; keep the batch axis"
 

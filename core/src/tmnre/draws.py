@@ -123,15 +123,17 @@ class Draws:
         return self.simulator.observe(stored, theta, generator), self.z_of(theta, self._cheap(stored))
 
     def epoch(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Row batches of one pass in random order, of about equal size; a row takes part with probability weight / max."""
+        """Row batches of one pass in random order; a row takes part with probability weight / max weight."""
         weight = self.weight[rows]
         taken = rows[torch.rand(len(rows), dtype=torch.float64, generator=generator) * weight.max() < weight]
         shuffled = taken[torch.randperm(len(taken), generator=generator)]
         yield from shuffled.tensor_split(max(1, -(-len(taken) // batch_size)))
 
     def sample_targets(self, n: int, generator: torch.Generator) -> Tensor:
-        """z (n, T) from the region's prior: afresh where it is a plain box of parameters, else rows in proportion to their
-        weight, redrawn."""
+        """z (n, T) from the region's prior.
+
+        Drawn afresh where the region is a plain box of parameters, else from rows by weight, redrawn.
+        """
         prior = self.simulator.prior
         if not self._tied and prior.keys() >= set(self.targets):
             rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())

@@ -184,8 +184,8 @@ def _view(samples: np.ndarray, weights: np.ndarray, truth: float | None) -> View
 def _smooth(samples: np.ndarray, weights: np.ndarray, views: Sequence[View], cells: int) -> tuple[list, np.ndarray]:
     """Cell edges and probability per cell (cells,) * d of samples (S, d), smoothed inside the region.
 
-    The kernel follows Silverman's rule, with the length of the 50% region in place of the sd: several narrow modes stay
-    narrow.  In 2-d it follows the width of the conditionals, so that a correlation is not washed out.
+    The kernel follows Silverman's rule, with the length of the 50% region in place of the sd: several narrow modes
+    stay narrow.  In 2-d it follows the width of the conditionals, so that a correlation is not washed out.
     """
     d = samples.shape[1]
     # draws that repeat a simulation count once

@@ -1,7 +1,7 @@
 """The plugin contract, and discovery through entry points of the group `tmnre.plugins`.
 
-A plugin is one light object that names its recipes as import strings.  Whatever is wrong with one plugin is an error of
-that plugin alone; the others go on working.
+A plugin is one light object that names its recipes as import strings.  Whatever is wrong with one plugin is an error
+of that plugin alone; the others go on working.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Named one-dimensional distributions and their product over the unit cube.
 
-Each distribution is a pair of monotone maps: `quantile(u)` from [0, 1] to the parameter, `cdf(theta)` back.  Everything
-else in the core works with u, in which the prior is uniform: truncating to [a, b] means u in [cdf(a), cdf(b)], exactly,
-for every distribution.
+Each distribution is a pair of monotone maps: `quantile(u)` from [0, 1] to the parameter, `cdf(theta)` back.
+Everything else in the core works with u, in which the prior is uniform: truncating to [a, b] means u in [cdf(a),
+cdf(b)], exactly, for every distribution.
 """
 
 from __future__ import annotations

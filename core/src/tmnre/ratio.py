@@ -2,11 +2,13 @@
 
     log r_m(x, z) = a_m(f(x)) . b_m(z)
 
-f is the embedding, evaluated once per x; a_m and b_m are small networks, all marginals of one dimension in one batched
-matrix product.  Because the head is a scalar product, pairing every x with every z of a group costs one matrix product.
-Targets enter b_m through their prior quantile in the region, s in [0, 1], the same for parameters and for derived quantities
-of any distribution: cosines of s for what is multimodal or periodic, and s and its normal score with their squares,
-passed on linearly as well, because with these the tails of a Gaussian posterior extrapolate.
+f is the embedding, evaluated once per x; a_m and b_m are small networks, all marginals of one dimension in one
+batched matrix product.  Because the head is a scalar product, pairing every x with every z of a group costs one
+matrix product.
+
+Targets enter b_m through their prior quantile in the region, s in [0, 1], the same for parameters and for derived
+quantities of any distribution: cosines of s for what is multimodal or periodic; s and its normal score with squares
+and products, passed on linearly as well, because with these the tails of a Gaussian posterior extrapolate.
 """
 
 from __future__ import annotations
@@ -79,9 +81,11 @@ class Heads(nn.Module):
         self.register_buffer("waves", math.pi * torch.arange(1, waves + 1))
         self.x_in = nn.Linear(features, m * hidden)
         self.x_out = BatchedLinear(m, hidden, rank)
-        self.z_in = BatchedLinear(m, d * (waves + 4), hidden * d)
+        self.register_buffer("pairs", torch.triu_indices(d, d, 1))
+        inputs = d * (waves + 4) + self.pairs.shape[1]
+        self.z_in = BatchedLinear(m, inputs, hidden * d)
         self.z_out = BatchedLinear(m, hidden * d, rank)
-        self.z_skip = BatchedLinear(m, d * (waves + 4), rank)
+        self.z_skip = BatchedLinear(m, inputs, rank)
         self.hidden = hidden
 
     def of_x(self, features: Tensor) -> Tensor:
@@ -93,7 +97,8 @@ class Heads(nn.Module):
         """b (N, M, rank) from quantiles s (N, T)."""
         s = s[:, self.columns, None]
         score = torch.special.ndtri(s.clamp(1e-6, 1 - 1e-6))
-        inputs = torch.cat([torch.cos(s * self.waves), s, s**2, score, score**2 / 4], dim=3).flatten(2)
+        single = torch.cat([torch.cos(s * self.waves), s, s**2, score, score**2 / 4], dim=3).flatten(2)
+        inputs = torch.cat([single, score[:, :, self.pairs[0], 0] * score[:, :, self.pairs[1], 0]], dim=2)
         return (self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)).float()
 
 

@@ -1,8 +1,8 @@
 """The loop: simulate in the region, train, tighten the region, again; until it stops shrinking.
 
-While the region still shrinks, training is kept short: a rough ratio is wide and loses nothing.  Once it keeps more than
-`stop_ratio` of its volume the next round trains until the validation loss settles; if the region then still does not
-shrink, that round is the last.  Stages that say how many steps to train all run, as they say.
+While the region still shrinks, training is kept short: a rough ratio is wide and loses nothing.  Once it keeps more
+than `stop_ratio` of its volume the next round trains until the validation loss settles; if the region then still does
+not shrink, that round is the last.  Stages that say how many steps to train all run, as they say.
 
 Each finished round leaves a folder with its region, its training curve, its weights and a DONE file.  A run that was
 stopped goes on from the last finished round; seeds depend on the round's number only, so it ends the same.

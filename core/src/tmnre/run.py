@@ -29,17 +29,14 @@ def execute(
     """Run an analysis in a directory of its own and write its results there.
 
     Leaves config.yaml, meta.json, store/, rounds/NN/, posterior.h5, summary.json and figures/.  With `resume` the
-    finished
-    rounds and simulations of the directory are kept.  Raises RunError when the directory is in use or cannot be
-    written,
-    before anything is computed.
+    finished rounds and simulations of the directory are kept.  Raises RunError when the directory is in use or cannot
+    be written, before anything is computed.
     """
     out = Path(out)
-    if not resume:
-        _create(out)
     started = time.time()
     rounds = Rounds(analysis, out)
     if not resume:
+        _create(out)
         write_text(out / "config.yaml", config)
         write_json(out / "meta.json", _provenance(analysis, recipe, command))
     result = rounds.run()

@@ -1,8 +1,8 @@
 """Typed settings of a recipe from presets, YAML files and the command line.
 
-jsonargparse was chosen over tyro: presets, YAML and command line pass through one typed parser, so a value is accepted
-or refused the same way wherever it comes from, and it is what Lightning's own command line uses.  The help text is
-ours: one line of type and default a setting, and under it the field's docstring with unit and reason.
+jsonargparse was chosen over tyro: presets, YAML and command line pass through one typed parser, so a value is
+accepted or refused the same way wherever it comes from, and it is what Lightning's own command line uses.  The help
+text is ours: one line of type and default a setting, and under it the field's docstring with unit and reason.
 """
 
 from __future__ import annotations

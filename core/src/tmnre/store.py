@@ -23,7 +23,6 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, round_number: int, chunk: int) -> Path:
         """File of one chunk."""
@@ -31,6 +30,7 @@ class Store:
 
     def write(self, round_number: int, chunk: int, u: np.ndarray, stored: Arrays, failed: int = 0) -> None:
         """Write one chunk; u (n, D) beside the stored arrays (n, ...), and how many simulations it took to replace."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         taken = {CUBE, FAILED} & set(stored)
         if taken:
             raise ValueError(f"simulate returned arrays named {taken}, which the store keeps for itself; rename them")

@@ -158,9 +158,9 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train the estimator in place and return the curve, [{"step", "train", "validation"}]; the best weights are kept.
 
-    With `steps`, one cycle of the schedule.  With None, cycles of doubling length, each from the best weights so far and
-    with a lower peak, until one no longer improves the validation loss by `settings.tolerance` a marginal: how long
-    training has to be depends on the data, and weights are only worth comparing at the end of a cycle.  Without
+    With `steps`, one cycle of the schedule.  With None, cycles of doubling length, each from the best weights so far
+    and with a lower peak, until one no longer improves the validation loss by `settings.tolerance` a marginal: how
+    long training has to be depends on the data, and weights are only worth comparing at the end of a cycle.  Without
     `polish`, two cycles at most.
 
     `warm`: the estimator has been trained before, on a region that holds this one.

@@ -1,7 +1,7 @@
 """Everything taken from bilby and lal, behind one module: priors, waveforms, detector geometry.
 
-bilby's names, units and conventions hold throughout: masses in Msun (detector frame), distances in Mpc, angles in rad,
-times in GPS seconds.
+bilby's names, units and conventions hold throughout: masses in Msun (detector frame), distances in Mpc, angles in
+rad, times in GPS seconds.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """From a binary's settings to the simulator: priors in the frame of the detectors, band, network.
 
 Sampling the sky by the angle to the first baseline and about it, and time at the first detector, makes what the data
-measure
-(delays) single coordinates, so that a box can truncate them.  Isotropy on the sky is isotropy in that frame; the
-prior of the
-geocentric time is kept exactly, as a constraint on that derived quantity.
+measure (delays) single coordinates, so that a box can truncate them.  Isotropy on the sky is isotropy in that frame;
+the prior of the geocentric time is kept exactly, as a constraint on that derived quantity.
 """
 
 from __future__ import annotations
@@ -91,9 +89,8 @@ def sampled_priors(priors: Mapping[str, BilbyPrior], *, detectors: int, trigger_
     """The priors in the coordinates that are sampled: `time` relative to the trigger, and the detectors' sky where
     it is isotropic.
 
-    A prior of geocent_time in GPS seconds (minimum above 1e6) is shifted to the trigger.  `delay_s`: largest delay
-    of the first
-    detector to the geocentre, by which the sampled window is wider than the prior's.
+    A prior of geocent_time in GPS seconds (minimum above 1e6) is shifted to the trigger.  `delay_s`: largest delay of
+    the first detector to the geocentre, by which the sampled window is wider than the prior's.
     """
     priors = dict(priors)
     time = priors.pop("geocent_time", None)

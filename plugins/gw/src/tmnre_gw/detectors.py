@@ -25,8 +25,7 @@ class Network:
     """Detectors at a reference GPS time.
 
     tensors (n, 3, 3), vertices (n, 3) in light-seconds, `frame` (3, 3): columns are the axes of the baseline frame,
-    whose z
-    axis points along the baseline between the first two detectors.
+    whose z axis points along the baseline between the first two detectors.
     """
 
     names: tuple[str, ...]

@@ -12,14 +12,13 @@ from tmnre.simulator import Tensors
 class CompressedNetwork(nn.Module):
     """Residual network on the coefficients of a linear compression (N, detectors, B) complex, and on matched filters.
 
-    The phase of a binary's orbit turns all coefficients of a detector together.  Each detector is rotated by the phase
-    of its first coefficient, and the phases are appended: nothing is lost, and the network need not learn the rotation.
+    The phase of a binary's orbit turns all coefficients of a detector together.  Each detector is rotated by the
+    phase of its first coefficient, and the phases are appended: nothing is lost, and the network need not learn the
+    rotation.
 
     The filters are signals of the region.  A softmax of half their squared moduli is their normalised profile
-    likelihood,
-    so the sum of a learned vector per filter, weighted with it, starts out as a rough posterior mean of anything: in
-    wide
-    regions this learns several times faster than the coefficients alone.
+    likelihood, so the sum of a learned vector per filter, weighted with it, starts out as a rough posterior mean of
+    anything: in wide regions this learns several times faster than the coefficients alone.
     """
 
     def __init__(self, x: Tensors, *, features: int = 384, blocks: int = 3, per_filter: int = 64) -> None:

@@ -7,8 +7,7 @@
     none    no reduction
 
 All are matrices, so signals go from the nodes to the network's input in one product per detector, and the noise is
-drawn
-in the reduced space with its exact covariance.
+drawn in the reduced space with its exact covariance.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Binary black holes in the whitened strain of a detector network.
 
 Stored per simulation: h+ and hx on the band's nodes at 1 Mpc, and their inner products.  Distance, sky position,
-polarisation and arrival time multiply and shift them; with noise these are drawn anew at every use.  For
-approximants with
-only the (2, 2) mode in the frame of the orbit the phase factors out as well, for aligned spins also the inclination.
+polarisation and arrival time multiply and shift them; with noise these are drawn anew at every use.  For approximants
+with only the (2, 2) mode in the frame of the orbit the phase factors out as well, for aligned spins also the
+inclination.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ def read_psd(path: Path | str, detectors: Sequence[str], frequencies_hz: np.ndar
     """PSDs (detectors, F) in 1/Hz, interpolated to `frequencies_hz`.
 
     A text table: frequency in the first column, then one column a detector, in the order of the header line if that
-    names
-    the sites (the catalogue's files), else in the order of `detectors`.  Raises FileNotFoundError or ValueError.
+    names the sites (the catalogue's files), else in the order of `detectors`.  Raises FileNotFoundError or
+    ValueError.
     """
     path = Path(path)
     if not path.is_file():
@@ -124,9 +124,8 @@ def _psd_columns(path: Path, detectors: Sequence[str], width: int) -> list[int]:
 def welch_psd(strain: Strain, band: Band, avoid_gps_s: tuple[float, float]) -> np.ndarray:
     """Median-Welch PSD (F,) in 1/Hz on the band's grid from the data outside `avoid_gps_s`.
 
-    Segments as long as the analysis, Tukey window of 0.4 s roll-off, half overlapping.  Scatters more the shorter
-    the file;
-    raises ValueError when fewer than two segments fit on either side.
+    Segments as long as the analysis, Tukey window of 0.4 s roll-off, half overlapping.  Scatters more the shorter the
+    file; raises ValueError when fewer than two segments fit on either side.
     """
     n = round(band.duration_s * strain.rate_hz)
     window = tukey(n, 0.8 / band.duration_s)

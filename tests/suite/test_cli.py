@@ -1,0 +1,119 @@
+"""The command line as a user runs it, on a tiny real plugin; stops and resumes included."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import pytest
+
+
+def posterior(folder):
+    """Everything posterior.h5 holds."""
+    with h5py.File(folder / "posterior.h5") as file:
+        return {f"{key}/{name}": file[key][name][:].tobytes() for key in file for name in file[key]}
+
+
+def test_run_leaves_what_it_promises_and_repeats(toy, tmp_path):
+    out = tmp_path / "run"
+    done = toy.tmnre("run", "toy/line", "--out", out, "--noise.sd", "0.2")
+    assert done.returncode == 0, done.stderr
+    assert "parameter" in done.stdout and "truth" in done.stdout
+    assert "sd: 0.2" in (out / "config.yaml").read_text()
+    meta = json.loads((out / "meta.json").read_text())
+    assert meta["recipe"] == "toy/line" and meta["versions"]["tmnre"] and len(meta["stages"]) == 2
+    assert [(out / "rounds" / n / "DONE").exists() for n in ("00", "01")] == [True, True]
+    summary = json.loads((out / "summary.json").read_text())
+    assert set(summary["parameters"]) == {"a", "b"} and summary["coverage"]["a"]["p_uniform"] >= 0
+    assert {path.name for path in (out / "figures").iterdir()} == {"triangle.png", "rounds.png", "training.png"}
+    again = tmp_path / "again"
+    assert toy.tmnre("run", "toy/line", "--out", again, "--config", out / "config.yaml").returncode == 0
+    assert posterior(again) == posterior(out)
+    assert toy.tmnre("resume", out).returncode == 0
+    assert posterior(again) == posterior(out)
+
+
+@pytest.mark.parametrize("moment", ["simulating", "training", "between"])
+def test_kill_and_resume_equals_uninterrupted(toy, tmp_path, moment):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings = ("--simulations", "[900,1200]")
+    assert toy.tmnre("run", "toy/line", "--out", whole, *settings).returncode == 0
+    command = [sys.executable, "-m", "tmnre.cli", "run", "toy/line", "--out", str(killed), *settings]
+    # a process group of its own, so that workers die as well
+    process = subprocess.Popen(command, env=toy.environment, stdout=-3, stderr=-3, start_new_session=True)
+    reached = {
+        "simulating": killed / "store" / "00_00002.npz",
+        "training": killed / "store" / "00_00008.npz",
+        "between": killed / "rounds" / "00" / "DONE",
+    }[moment]
+    while not reached.exists() and process.poll() is None:
+        time.sleep(0.001)
+    if moment == "training":
+        time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "posterior.h5").exists()
+    done = toy.tmnre("resume", killed)
+    assert done.returncode == 0, done.stderr
+    assert ("finished before" in done.stdout) == (moment == "between")
+    assert posterior(killed) == posterior(whole)
+
+
+def test_workers_of_a_killed_run_end_with_it(toy, tmp_path):
+    """They hold the pipe that is read here; it closes when the last of them is gone."""
+    store = tmp_path / "out" / "store"
+    command = [sys.executable, "-m", "tmnre.cli", "run", "toy/line", "--out", str(store.parent)]
+    process = subprocess.Popen(
+        [*command, "--workers", "2", "--pause_s", "0.3"],
+        env=toy.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        while not list(store.glob("00_*.npz")) and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+        process.communicate(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert list(store.glob("00_*.npz")) and not (store.parent / "posterior.h5").exists()
+
+
+def test_refused_input_leaves_nothing(toy, tmp_path, error_line):
+    out = tmp_path / "out"
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("")
+    cases = {
+        ("--out", out, "--sed", "1"): "did you mean 'seed'?",
+        ("--out", out, "--seed", "x"): "setting seed: expected int, got 'x'",
+        ("--out", out, "--noise.sd", "-1"): "noise.sd must be positive",
+        ("--out", out, "--simulations", "[]"): "at least one stage",
+        ("--out", out, "--observed", ".nan"): "NaN",
+        ("--out", out, "--config", tmp_path / "none.yaml"): "cannot read configuration",
+        ("--out", out, "--preset", "smok"): "did you mean 'smoke'?",
+        ("--out", taken): "is in use",
+        ("--out", tmp_path / "file" / "below"): "cannot write to",
+        (): "needs --out",
+    }
+    for arguments, message in cases.items():
+        assert message in error_line(toy.tmnre("run", "toy/line", *arguments))
+    assert not out.exists() and [p.name for p in taken.iterdir()] == ["notes.txt"]
+    assert "is not a run directory" in error_line(toy.tmnre("resume", taken))
+
+
+def test_small_commands(toy):
+    assert "@inproceedings{Miller2021TMNRE" in toy.tmnre("cite", "toy/line").stdout
+    assert "@misc{toy" in toy.tmnre("cite", "toy/line").stdout
+    assert "simulations:" in toy.tmnre("show", "toy/line").stdout
+    assert "standard deviation" in toy.tmnre("run", "toy/line", "--help").stdout
+    assert toy.tmnre("--version").stdout.startswith("tmnre ")
+    assert toy.tmnre().returncode == 0
+    assert toy.tmnre("nonsense").returncode == 2
