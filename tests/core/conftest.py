@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 
 from tmnre import Normal, Prior
 
@@ -28,15 +27,6 @@ class LinearGaussian:
         """Means (N, 3) for data (N, 4), and the covariance (3, 3) they share."""
         covariance = np.linalg.inv(np.eye(3) + DESIGN.T @ DESIGN / self.noise**2)
         return x @ DESIGN @ covariance / self.noise**2, covariance
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Small networks on busy cores are many times slower with two threads than with one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ BAD = {
     "another detector's file": (["--detectors", "[H1, V1]", "--strain.v1", "L1.hdf5"], ["given for V1"]),
     "detector twice": (["--detectors", "[H1, H1]"], ["distinct"]),
     "no detector": (["--detectors", "[]"], ["detector"]),
-    "empty prior of masses": (["--prior.component_mass_msun", "[80, 10]"], ["80.0 to 10.0 Msun", "low < high"]),
+    "empty prior of masses": (["--prior.component_mass_msun", "[80, 10]"], ["80 to 10 Msun", "low < high"]),
     "empty prior of distance": (["--prior.luminosity_distance_mpc", "[900, 100]"], ["luminosity_distance", "empty"]),
     "empty prior of time": (["--prior.time_window_s", "-0.1"], ["time", "empty"]),
     "spin above one": (["--prior.max_spin", "1.5"], ["spin", "1.5"]),

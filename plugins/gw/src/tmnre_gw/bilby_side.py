@@ -82,7 +82,13 @@ def read_priors(path: Path) -> PriorDict:
     """PriorDict of a bilby `.prior` file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no prior file {path}; expected a bilby .prior file")
-    return bilby.gw.prior.BBHPriorDict(filename=str(path))
+    priors = bilby.gw.prior.BBHPriorDict(filename=str(path))
+    if "geocent_time" not in priors:
+        raise ValueError(
+            f"{path} gives no prior of geocent_time (of {sorted(priors) or 'nothing'}); expected a bilby .prior file "
+            f"with a range about the trigger time"
+        )
+    return priors
 
 
 class Waveform:
@@ -94,9 +100,12 @@ class Waveform:
     UNIT = 1e-21
 
     def __init__(self, approximant: str, frequencies: np.ndarray, reference_frequency_hz: float) -> None:
-        known = getattr(lalsimulation(), approximant, None)
-        if known is None:
-            raise ValueError(f"lal has no waveform approximant {approximant!r}; for example IMRPhenomPv2")
+        lal_sim = lalsimulation()
+        known = getattr(lal_sim, approximant, None)
+        if not isinstance(known, int) or not lal_sim.SimInspiralImplementedFDApproximants(known):
+            raise ValueError(
+                f"lal has no approximant {approximant!r} in the frequency domain; for example IMRPhenomPv2"
+            )
         self.approximant, self.reference_frequency_hz = approximant, reference_frequency_hz
         self.frequencies = np.asarray(frequencies, dtype=float)
 

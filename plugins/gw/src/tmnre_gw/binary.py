@@ -61,8 +61,18 @@ def default_priors(
     isotropic sky and orientation, time uniform within +- the window about the trigger.
     """
     low, high = component_mass_msun
-    if not 0 < low < high:
-        raise ValueError(f"prior of the component masses is empty: {low} to {high} Msun; give low < high")
+    ranges = {
+        "the component masses": (low, high, "Msun"),
+        "luminosity_distance": (*luminosity_distance_mpc, "Mpc"),
+        "geocent_time": (-time_window_s, time_window_s, "s"),
+    }
+    for name, (least, most, unit) in ranges.items():
+        if not least < most:
+            raise ValueError(f"prior of {name} is empty: {least:g} to {most:g} {unit}; give low < high")
+        if least <= 0 and unit != "s":
+            raise ValueError(f"prior of {name} must be positive, got {least:g} to {most:g} {unit}")
+    if not 0 < max_spin < 1:
+        raise ValueError(f"spin magnitudes lie between 0 and 1, got a prior up to {max_spin:g}")
     smallest, largest = (m / 2**0.2 for m in (low, high))
     return {
         "chirp_mass": UniformInComponentsChirpMass(smallest, largest),

@@ -93,6 +93,8 @@ def read_psd(path: Path | str, detectors: Sequence[str], frequencies_hz: np.ndar
         raise ValueError(f"{path} is not a table of numbers: {error}") from error
     columns = _psd_columns(path, detectors, table.shape[1])
     grid = table[:, 0]
+    if not (np.diff(grid) > 0).all():
+        raise ValueError(f"frequencies in {path} must increase from line to line; sort the table")
     if grid[0] > frequencies_hz[0] or grid[-1] < frequencies_hz[-1]:
         raise ValueError(
             f"PSD in {path} covers {grid[0]:g} to {grid[-1]:g} Hz, but the band is {frequencies_hz[0]:g} to "

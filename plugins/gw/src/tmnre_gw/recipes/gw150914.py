@@ -25,6 +25,8 @@ class StrainFiles:
     """strain of Hanford"""
     l1: str | None = None
     """strain of Livingston"""
+    v1: str | None = None
+    """strain of Virgo, where `detectors` names it"""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Settings:
 
 def build(settings: Settings) -> Analysis:
     """The analysis of the event; every file is read and checked here, before anything is computed."""
+    network = Network.at(settings.detectors, settings.trigger_gps_s)
     data = {
         name: strain.read_strain(
             sources.strain_file(
@@ -123,7 +126,6 @@ def build(settings: Settings) -> Analysis:
         trigger_gps_s=settings.trigger_gps_s,
         delay_s=EARTH_RADIUS_S,
     )
-    network = Network.at(settings.detectors, settings.trigger_gps_s)
     band = Band(
         settings.duration_s,
         settings.f_min_hz,
