@@ -4,8 +4,7 @@ Redrawn parameters have to follow the prior *given* the stored ones and the regi
 quantities tie them together (a distance to a signal-to-noise ratio).  Two steps make that exact at any acceptance:
 
 1. every row proposes `proposals` values; the accepted share is the row's weight, P(region | stored parameters), and
-rows
-   enter batches in proportion to it;
+   rows enter batches in proportion to it;
 2. from then on each use proposes again from the prior in the box and keeps the old value where all proposals
    violate the bounds: an independence Metropolis step, which leaves the conditional distribution as it is.
 """
