@@ -102,7 +102,8 @@ def validate(parameters: int, seed: int) -> dict:
     found = {}
     for how, rounds in (("truncated", 6), ("untruncated", 1)):
         started = time.time()
-        result = tmnre.infer(simulator, {"x": x}, marginals, simulations=SIMULATIONS[parameters], rounds=rounds, seed=seed)
+        n = SIMULATIONS[parameters]
+        result = tmnre.infer(simulator, {"x": x}, marginals, simulations=n, rounds=rounds, seed=seed)
         rows = divergences(result, simulator, exact)
         by_size = {d: [v for key, v in rows.items() if len(key) == d] for d in (1, 2)}
         found[how] = {
