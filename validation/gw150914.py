@@ -22,6 +22,7 @@ import lalsimulation
 import numpy as np
 import torch
 from compare import Samples, floor, jsd, jsd_2d
+from provenance import stamp
 from scipy.special import ive
 from tqdm import tqdm
 
@@ -230,6 +231,7 @@ def main() -> None:
         scores = {key: [table[name][f"jsd_{key}"] for name in COMPARED] for key in ("published", "reweighted")}
         found.append(
             {
+                **stamp(),
                 "seed": seed,
                 "wall_s": round(wall),
                 "waveforms": result.simulations,

@@ -16,6 +16,7 @@ from pathlib import Path
 import bilby
 import numpy as np
 from compare import Samples, floor, jsd
+from provenance import stamp
 
 from tmnre import run
 from tmnre import settings as typed
@@ -130,6 +131,7 @@ def comparison(runs: Path) -> None:
         }
         print(name, {k: round(v, 4) for k, v in table[name].items()}, flush=True)
     summary = {
+        **stamp(),
         "waveforms": result.simulations,
         "nested_sampling_calls": int(stored["likelihood_calls"]),
         "wall_s": round(wall),
@@ -156,9 +158,10 @@ def coverage(n: int, runs: Path) -> None:
             below = result[name].samples[:, 0] < result.truth[name]
             ranks.setdefault(name, []).append(float(result[name].weights[below].sum()))
         print(i, {name: round(values[-1], 3) for name, values in ranks.items()}, flush=True)
-    summary = {name: {"inside_90": sum(values), "of": n, "ranks": ranks[name]} for name, values in inside.items()}
+    table = {name: {"inside_90": sum(values), "of": n, "ranks": ranks[name]} for name, values in inside.items()}
+    summary = {**stamp(), "parameters": table}
     (RESULTS / "gw_demo_coverage.json").write_text(json.dumps(summary, indent=1) + "\n")
-    print({name: f"{row['inside_90']}/{n}" for name, row in summary.items()})
+    print({name: f"{row['inside_90']}/{n}" for name, row in table.items()})
 
 
 if __name__ == "__main__":

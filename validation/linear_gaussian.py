@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from provenance import stamp
 from scipy import stats
 
 import tmnre
@@ -126,7 +127,8 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, nargs="+", default=[5, 15])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
-    table = {f"{d} parameters": {f"seed {s}": validate(d, s) for s in options.seeds} for d in options.parameters}
+    found = {f"{d} parameters": {f"seed {s}": validate(d, s) for s in options.seeds} for d in options.parameters}
+    table = {**stamp(), **found}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "linear_gaussian.json").write_text(json.dumps(table, indent=1) + "\n")
 

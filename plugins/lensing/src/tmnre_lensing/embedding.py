@@ -12,8 +12,8 @@ class ImageNet(nn.Module):
 
     Pixels are standardised over the region's simulations.  The convolutions see a wide region's arcs wherever they are;
     the linear map is what remains to be learned once the region is so small that the image responds linearly, and is
-    quicker at it.  The residual blocks behind both are there for what the region's edges do to the posterior: an
-    estimator that is linear in the data shrinks towards the region's centre where parameters are correlated.
+    quicker at it.  The residual blocks behind both learn what is not linear: the region's edges cut the posterior
+    of correlated parameters.
     """
 
     def __init__(self, x: dict[str, Tensor], features: int = 128, channels: int = 32) -> None:

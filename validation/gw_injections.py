@@ -1,0 +1,248 @@
+"""Other binaries through the defaults of gw/gw150914, from strain files on: truth, and an exact sampler beside.
+
+    python validation/gw_injections.py [--injections 1 2 3] [--preset quick] [--exact STEPS]
+
+Each injection is drawn from the recipe's prior, on condition of a network signal-to-noise ratio between 15 and 30;
+bilby injects it into noise of the event's PSD, and the strain is written as GWOSC does.  The exact posterior is
+sampled by emcee (156 walkers, differential evolution) with the likelihood that tests/gw checks against bilby, phase
+marginalised.  The walkers start from the learned marginals, chosen by that likelihood.  Writes
+results/gw_injections.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import bilby
+import emcee
+import h5py
+import numpy as np
+import torch
+from compare import Samples, floor, jsd
+from gw150914 import COMPARED, HARD, PERIODIC, phases
+from provenance import stamp
+from scipy.special import ive
+
+from tmnre import run
+from tmnre import settings as typed
+from tmnre.plugin import find_recipe
+from tmnre.region import Box
+from tmnre.result import Result
+from tmnre_gw import binary, sources
+from tmnre_gw.recipes.gw150914 import Settings
+from tmnre_gw.simulator import BinaryBlackHole
+
+RESULTS = Path(__file__).parent / "results"
+RATE_HZ, LENGTH_S = 4096, 32
+SNR = (15.0, 30.0)
+WALKERS = 156
+
+
+def inject(number: int, settings: Settings, folder: Path) -> tuple[dict[str, float], dict[str, Path]]:
+    """Truth in bilby's parameters, and GWOSC files of H1 and L1 that hold it."""
+    p = settings.prior
+    priors = bilby.core.prior.PriorDict(
+        binary.default_priors(p.component_mass_msun, p.luminosity_distance_mpc, p.max_spin, 0.02)
+    )
+    bilby.core.utils.random.seed(number)
+    start = settings.trigger_gps_s - LENGTH_S / 2
+    generator = bilby.gw.WaveformGenerator(
+        duration=LENGTH_S,
+        sampling_frequency=RATE_HZ,
+        frequency_domain_source_model=bilby.gw.source.lal_binary_black_hole,
+        parameter_conversion=bilby.gw.conversion.convert_to_lal_binary_black_hole_parameters,
+        waveform_arguments={
+            "waveform_approximant": settings.approximant,
+            "reference_frequency": settings.reference_frequency_hz,
+            "minimum_frequency": 10.0,
+        },
+    )
+    ifos = bilby.gw.detector.InterferometerList(list(settings.detectors))
+    table = np.loadtxt(sources.psd_file(settings.event, settings.psd))
+    for column, ifo in enumerate(ifos, start=1):
+        ifo.minimum_frequency, ifo.maximum_frequency = settings.f_min_hz, settings.f_max_hz
+        ifo.power_spectral_density = bilby.gw.detector.PowerSpectralDensity(
+            frequency_array=table[:, 0], psd_array=table[:, column]
+        )
+    low, high = p.component_mass_msun
+    while True:
+        truth = priors.sample()
+        truth["geocent_time"] += settings.trigger_gps_s
+        m1, m2 = bilby.gw.conversion.chirp_mass_and_mass_ratio_to_component_masses(
+            truth["chirp_mass"], truth["mass_ratio"]
+        )
+        if not (low <= m2 <= m1 <= high):
+            continue
+        ifos.set_strain_data_from_power_spectral_densities(RATE_HZ, LENGTH_S, start)
+        ifos.inject_signal(truth, waveform_generator=generator)
+        snr = sum(ifo.meta_data["optimal_SNR"] ** 2 for ifo in ifos) ** 0.5
+        if SNR[0] < snr < SNR[1]:
+            break
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for ifo in ifos:
+        files[ifo.name] = folder / f"{ifo.name}-{number}.hdf5"
+        with h5py.File(files[ifo.name], "w") as file:
+            data = file.create_dataset("strain/Strain", data=ifo.strain_data.time_domain_strain)
+            data.attrs["Xstart"], data.attrs["Xspacing"] = start, 1 / RATE_HZ
+            file["meta/Detector"] = ifo.name
+    truth["geocent_time"] -= settings.trigger_gps_s
+    truth |= {"snr": float(snr), "mass_1": float(m1), "mass_2": float(m2)}
+    return {name: float(value) for name, value in truth.items()}, files
+
+
+class Exact:
+    """Log posterior in the unit cube of all parameters but the phase, for emcee (vectorised)."""
+
+    def __init__(self, simulator: BinaryBlackHole, data: np.ndarray) -> None:
+        self.simulator, self.data = simulator, data
+        self.names = [name for name in simulator.prior.names if name != "phase"]
+        self.wraps = np.array([name in (*PERIODIC, "azimuth") for name in self.names])
+        self.region = Box.full(simulator.prior, simulator.constraints)
+
+    def theta(self, u: np.ndarray) -> np.ndarray:
+        """Parameters (N, D) with phase 0 from u (N, D - 1)."""
+        u = np.where(self.wraps, u % 1.0, u)
+        full = np.zeros((len(u), len(self.simulator.prior)))
+        full[:, self.simulator.prior.columns(self.names)] = u
+        return self.simulator.prior.from_cube(full)
+
+    def overlap(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """<signal, data> (N,), <signal, signal> (N,), and which rows satisfy the prior's constraints."""
+        rows = torch.from_numpy(theta)
+        stored = {k: torch.from_numpy(v) for k, v in self.simulator.simulate(theta, np.random.default_rng(0)).items()}
+        allowed = np.broadcast_to(np.asarray(self.region.allows(self.simulator.derive(rows, stored))), len(theta))
+        signal = self.simulator.signal(stored, rows).numpy()
+        return np.einsum("ndp,dp->n", signal.conj(), self.data), (np.abs(signal) ** 2).sum((1, 2)), allowed
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        inside = ((u >= 0) & (u <= 1) | self.wraps).all(axis=1)
+        value = np.full(len(u), -np.inf)
+        if inside.any():
+            overlap, square, allowed = self.overlap(self.theta(u[inside]))
+            size = np.abs(overlap)
+            found = size - 0.5 * square + np.log(ive(0, size))
+            value[inside] = np.where(allowed & np.isfinite(found), found, -np.inf)
+        return value
+
+    def start(self, result: Result, rng: np.random.Generator, draws: int = 40_000) -> np.ndarray:
+        """WALKERS points: independent draws of the learned marginals, chosen by the tempered likelihood."""
+        columns = [result[name].sample(draws, rng)[:, 0] for name in self.names]
+        prior = self.simulator.prior
+        u = np.stack([prior[name].cdf(c) for name, c in zip(self.names, columns, strict=True)], axis=1)
+        log_p = np.concatenate([self(part) for part in np.array_split(u, 100)])
+        for temperature in 2.0 ** np.arange(12):
+            w = np.exp((log_p - log_p.max()) / temperature)
+            if w.sum() ** 2 / (w**2).sum() > 2 * WALKERS:
+                break
+        return u[rng.choice(draws, WALKERS, replace=False, p=w / w.sum())]
+
+    def sample(self, start: np.ndarray, steps: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Posterior samples {"name": (S,)} of the second half of the chain, derived quantities included."""
+        moves = [(emcee.moves.DEMove(), 0.7), (emcee.moves.DEMove(gamma0=1.0), 0.1), (emcee.moves.StretchMove(), 0.2)]
+        sampler = emcee.EnsembleSampler(WALKERS, len(self.names), self, moves=moves, vectorize=True)
+        sampler.run_mcmc(start, steps, progress=True, skip_initial_state_check=True)
+        burn = steps // 2
+        chain = sampler.get_chain(discard=burn)
+        turns = np.where(self.wraps, np.cos(2 * np.pi * chain), chain)
+        tau = emcee.autocorr.integrated_time(turns, quiet=True)
+        theta = self.theta(sampler.get_chain(discard=burn, thin=20, flat=True))
+        parts = [self._row(part) for part in np.array_split(theta, 100)]
+        samples = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        record = {
+            "autocorrelation_steps": float(tau.max()),
+            "effective_samples": float(WALKERS * (steps - burn) / tau.max()),
+            "acceptance": float(sampler.acceptance_fraction.mean()),
+            "waveforms": WALKERS * steps,
+        }
+        return samples, record
+
+    def _row(self, theta: np.ndarray) -> dict[str, np.ndarray]:
+        rows = torch.from_numpy(theta)
+        stored = {k: torch.from_numpy(v) for k, v in self.simulator.simulate(theta, np.random.default_rng(0)).items()}
+        derived = {k: v.numpy() for k, v in self.simulator.derive(rows, stored).items()}
+        samples = {**dict(zip(self.simulator.prior.names, theta.T, strict=True)), **derived}
+        samples["phase"] = phases(self.overlap(theta)[0])
+        return samples
+
+
+def against(result: Result, samples: dict[str, np.ndarray], effective: float) -> dict[str, dict]:
+    """Per parameter: divergence, shift of the median in sd, ratio of the widths."""
+    table = {}
+    for name in COMPARED:
+        marginal = result[name]
+        ours = Samples(marginal.samples[:, 0], marginal.weights)
+        reference = Samples(samples[name], np.full(len(samples[name]), 1.0))
+        how = {"bounds": HARD.get(name), "periodic": name in PERIODIC}
+        table[name] = {
+            "jsd": jsd(ours, reference, **how),
+            "floor": floor(reference, **how) * max(1.0, len(samples[name]) / effective),
+            "median_shift_sd": float(ours.quantiles(0.5)[0] - reference.quantiles(0.5)[0]) / reference.sd,
+            "width_ratio": ours.sd / reference.sd,
+        }
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--injections", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--preset")
+    parser.add_argument("--exact", type=int, default=8000, metavar="STEPS")
+    parser.add_argument("--runs", type=Path, default=Path("runs/validation"))
+    options = parser.parse_args()
+    recipe = find_recipe("gw/gw150914")
+    for number in options.injections:
+        truth, files = inject(number, recipe.settings(), options.runs / "injections")
+        print(number, {k: round(v, 3) for k, v in truth.items()}, flush=True)
+        given = [f"--strain.{name.lower()}={path}" for name, path in files.items()]
+        settings = typed.parse(recipe, [*given, f"--seed={number}"], preset=options.preset)
+        analysis = recipe.build(settings)
+        out = options.runs / f"injection-{options.preset or 'default'}-{number}"
+        started = time.time()
+        result = run.execute(
+            analysis, out, config=typed.dump(settings), recipe="gw/gw150914", command=[], resume=out.exists()
+        )
+        wall = time.time() - started
+        coverage = result.rounds[-1]["coverage"]
+        found = {
+            **stamp(),
+            "injection": number,
+            "truth": truth,
+            "waveforms": result.simulations,
+            "wall_s": round(wall),
+            "rank_of_truth": {n: float(_rank(result, n, truth[n])) for n in COMPARED},
+            "held_out_coverage_90": {n: coverage[n]["0.90"] for n in COMPARED},
+            "coverage_simulations": coverage["simulations"],
+        }
+        if options.exact:
+            exact = Exact(analysis.simulator, analysis.observation["strain"])
+            started = time.time()
+            samples, record = exact.sample(exact.start(result, np.random.default_rng(number)), options.exact)
+            table = against(result, samples, record["effective_samples"])
+            jsds = [row["jsd"] for row in table.values()]
+            record |= {"wall_s": round(time.time() - started), "jsd_mean": float(np.mean(jsds)), "jsd_max": max(jsds)}
+            found["exact"] = {**record, "parameters": table}
+            print(json.dumps(record), flush=True)
+            for name, row in table.items():
+                print(f"{name:20s}", {k: round(v, 4) for k, v in row.items()}, flush=True)
+        _store(found)
+
+
+def _rank(result: Result, name: str, truth: float) -> float:
+    marginal = result[name]
+    return marginal.weights[marginal.samples[:, 0] < truth].sum()
+
+
+def _store(found: dict) -> None:
+    path = RESULTS / "gw_injections.json"
+    before = json.loads(path.read_text()) if path.exists() else []
+    kept = [entry for entry in before if entry["injection"] != found["injection"]]
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(sorted([*kept, found], key=lambda e: e["injection"]), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""What a stored figure needs beside it: commit, date, command and machine."""
+
+import datetime
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+
+def stamp() -> dict[str, object]:
+    """Commit (with + where files were changed), date, command, CPUs and torch threads of this process."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "..", ":!../validation/results")
+    # without the folder of the runs, which is one machine's
+    arguments = [a for a, before in zip(sys.argv[1:], sys.argv, strict=False) if "--runs" not in (a, before)]
+    return {
+        "commit": git("rev-parse", "--short", "HEAD") + ("+" if changed else ""),
+        "date": datetime.date.today().isoformat(),
+        "command": shlex.join(["python", f"validation/{Path(sys.argv[0]).name}", *arguments]),
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+    }
