@@ -68,7 +68,7 @@ print(json.dumps([m for m in ('torch', 'lightning', 'lal', 'bilby', 'healpy', 'a
         ("linspace(-1, 1, 5)}", "linspace(-1, 1, 5) + np.random.rand(5)}", "different results for the same seed"),
         ("linspace(-1, 1, 5)}", "linspace(-1, 1, 5) * np.nan}", "NaN or infinite"),
         ("linspace(-1, 1, 5)}", "linspace(-1, 1, 5) [None][0]}; theta = theta[:2]", None),
-        ("return {\"y\": theta[:, :1]", "theta = theta[:3]\n        return {\"y\": theta[:, :1]", "with 5 rows"),
+        ('return {"y": theta[:, :1]', 'theta = theta[:3]\n        return {"y": theta[:, :1]', "with 5 rows"),
         (", generator=generator)", ")", "different data for the same generator"),
         ("self.sd * torch", "0 * torch", "it must add the noise"),
         ("np.full(5, s", "np.full(4, s", "must look like one row of observe"),
