@@ -30,6 +30,8 @@ View = tuple[float, float]
 Curve = Sequence[Mapping[str, float]]
 Panels = tuple[Figure, dict[tuple[str, ...], Axes]]
 
+EVERYTHING = (-np.inf, np.inf)
+
 
 def triangle(result: Result, names: Sequence[str] | None = None) -> Figure:
     """1-d marginals with median and 90% interval, and 50% and 90% regions of the learned joint marginals of two.
@@ -89,7 +91,8 @@ def _grid_axes(names: Sequence[str], pairs: Sequence[Pair]) -> Panels:
 def rounds_figure(records: Sequence[Mapping], names: Sequence[str], labels: Mapping[str, str] | None = None) -> Figure:
     """Region of each parameter in every round (in prior quantiles), log volume and simulations per round.
 
-    records: region.json of the rounds in order.  Bounds on derived quantities are written in their own units.
+    records: region.json of the rounds in order.  Derived quantities, whose prior is not uniform in anything, are drawn
+    relative to their first bounds, and their last bounds written in their own units.
     """
     labels = labels or {}
     regions = [{**r["region"]["cube"], **r["region"]["derived"]} for r in records]
@@ -104,13 +107,14 @@ def rounds_figure(records: Sequence[Mapping], names: Sequence[str], labels: Mapp
         parameter = name in records[-1]["region"]["cube"]
         note = f"{high - low:.2g}" if parameter else f"{low:.3g} to {high:.3g}"
         bars.text(1.02, y, note, va="center", fontsize=8, color=INK)
-        for k, region in enumerate(regions if parameter else []):
-            low, high = region[name]
+        for k, (low, high) in enumerate(_shares([region.get(name, EVERYTHING) for region in regions], parameter)):
             # a region too narrow to be seen keeps a visible width
             shown = max(high - low, 0.004)
             bars.barh(y - 0.4 + (k + 0.5) * thick, shown, 0.9 * thick, (low + high - shown) / 2, color=shades[k])
     bars.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xlabel="prior quantile", title="region, from light to dark")
     bars.set_yticks(range(len(names)), [labels.get(name, name) for name in names])
+    if not set(names) <= set(records[-1]["region"]["cube"]):
+        bars.set_xlabel("prior quantile; derived quantities: relative to their first bounds")
     bars.text(1.02, 1.01, "last width", va="bottom", fontsize=8, color=INK, transform=bars.transAxes)
     volumes, new, old = (np.array([record[key] for record in records]) for key in ("log_volume", "simulated", "reused"))
     rounds = np.arange(len(records))
@@ -126,6 +130,17 @@ def rounds_figure(records: Sequence[Mapping], names: Sequence[str], labels: Mapp
         axis.set(xlim=(-0.6, len(records) - 0.4), xticks=rounds[:: 1 + len(rounds) // 12])
     bars.tick_params(left=False)
     return figure
+
+
+def _shares(bounds: Sequence[tuple[float, float]], parameter: bool) -> list[tuple[float, float]]:
+    """Where to draw bounds: as they are for quantiles, else relative to the first that are finite on both sides."""
+    if parameter:
+        return list(bounds)
+    first = next((b for b in bounds if np.isfinite(b).all()), None)
+    if first is None:
+        return []
+    scaled = (np.array(bounds) - first[0]) / (first[1] - first[0])
+    return [(float(low), float(high)) for low, high in scaled.clip(0, 1)]
 
 
 def training_figure(curves: Sequence[Curve]) -> Figure:

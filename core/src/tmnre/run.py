@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from tmnre.analysis import Analysis
 from tmnre.files import read_json, write_json, write_text
@@ -34,7 +37,8 @@ def execute(
     """
     out = Path(out)
     started = time.time()
-    rounds = Rounds(analysis, out)
+    # in a log, a line now and then
+    rounds = Rounds(analysis, out, progress=partial(tqdm, mininterval=0.1 if sys.stderr.isatty() else 10.0))
     if not resume:
         _create(out)
         write_text(out / "config.yaml", config)

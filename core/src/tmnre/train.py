@@ -109,7 +109,7 @@ class _Progress(Callback):
         self.bar.update()
 
     def on_validation_end(self, trainer, module) -> None:
-        self.bar.set_postfix(val_loss=f"{trainer.callback_metrics['val_loss']:.4f}")
+        self.bar.set_postfix(val_loss=f"{trainer.callback_metrics['val_loss']:.4f}", refresh=False)
 
     def teardown(self, trainer, module, stage) -> None:
         self.bar.close()
