@@ -28,6 +28,27 @@ class Standardise(nn.Module):
         return (x - self.mean) / self.std
 
 
+class Whiten(nn.Module):
+    """Leading principal components of a batch (N, P), each with unit variance; buffers, fitted once.
+
+    Columns that vary together become one input, where `Standardise` leaves as many copies.  Components with less than
+    `floor` of the mean column's variance are left out, and so are those after the first `most`.
+    """
+
+    def __init__(self, batch: Tensor, most: int, floor: float = 1e-3) -> None:
+        super().__init__()
+        mean = batch.mean(0)
+        centred = (batch - mean).double()
+        variance, axes = torch.linalg.eigh(centred.T @ centred / len(batch))
+        kept = (variance > floor * variance.mean().clamp_min(1e-300)).sum().clamp(1, most)
+        variance, axes = variance.flip(0)[:kept], axes.flip(1)[:, :kept]
+        self.register_buffer("mean", mean)
+        self.register_buffer("matrix", (axes / variance.clamp_min(1e-300).sqrt()).to(batch.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) @ self.matrix
+
+
 class ResidualBlock(nn.Module):
     """Pre-norm residual block (N, F) -> (N, F)."""
 

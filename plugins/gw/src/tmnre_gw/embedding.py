@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmnre.embedding import ResidualBlock, Standardise
+from tmnre.embedding import ResidualBlock, Standardise, Whiten
 from tmnre.simulator import Tensors
 
 
@@ -18,37 +19,59 @@ class CompressedNetwork(nn.Module):
 
     The filters are signals of the region.  A softmax of half their squared moduli is their normalised profile
     likelihood, so the sum of a learned vector per filter, weighted with it, starts out as a rough posterior mean of
-    anything: in wide regions this learns several times faster than the coefficients alone.
+    anything: in wide regions this learns several times faster than the coefficients alone.  The moduli are inputs as
+    well, whitened: in a narrow region they all vary together, and as they are would drown the rest.
     """
 
-    def __init__(self, x: Tensors, *, features: int = 384, blocks: int = 3, per_filter: int = 64) -> None:
+    def __init__(
+        self, x: Tensors, *, features: int = 384, blocks: int = 3, per_filter: int = 64, moduli: int = 256
+    ) -> None:
         super().__init__()
-        inputs = _canonical(x)
+        inputs = _canonical(x["strain"])
         channels, filters = x["filtered"].shape[1:]
         self.standardise = Standardise(inputs)
+        self.whiten = Whiten(x["filtered"].flatten(1), moduli)
         self.sharpness = nn.Parameter(torch.full((channels, 1), 0.5))
         self.values = nn.Parameter(torch.randn(channels, filters, per_filter))
         self.layers = nn.Sequential(
-            nn.Linear(inputs.shape[1] + channels * per_filter, features),
-            *(ResidualBlock(features, 2 * features) for _ in range(blocks)),
+            nn.Linear(inputs.shape[1] + self.whiten.matrix.shape[1] + channels * per_filter, features),
+            *(_GatedBlock(features, 4 * features // 3) for _ in range(blocks)),
             nn.LayerNorm(features),
         )
 
     def forward(self, x: Tensors) -> Tensor:
         with torch.autocast(x["strain"].device.type, enabled=False):
-            inputs = self.standardise(_canonical(x))
+            inputs = torch.cat(
+                [self.standardise(_canonical(x["strain"])), self.whiten(x["filtered"].flatten(1))], dim=1
+            )
             weights = torch.softmax(self.sharpness * x["filtered"] ** 2, dim=2)
         found = torch.einsum("nck,ckv->ncv", weights, self.values)
         return self.layers(torch.cat([inputs, found.flatten(1)], dim=1))
 
 
-def _canonical(x: Tensors) -> Tensor:
-    """Real inputs (N, ...): rotated coefficients, the phases taken out and their differences, filter moduli."""
-    strain = x["strain"]
+class _GatedBlock(nn.Module):
+    """Pre-norm residual block whose hidden units are products of a linear map and a gate.
+
+    How a coefficient depends on one parameter depends on the others (arrival time, mass): products say so directly.
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.into = nn.Linear(features, 2 * hidden)
+        self.out = nn.Linear(hidden, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.into(self.norm(x)).chunk(2, dim=-1)
+        return x + self.out(value * F.gelu(gate))
+
+
+def _canonical(strain: Tensor) -> Tensor:
+    """Real inputs (N, ...): rotated coefficients, the phases taken out and their differences."""
     first = strain[..., :1]
     phase = first / first.abs().clamp_min(1e-12)
     parts = [strain * phase.conj(), phase, phase[:, 1:] * phase[:, :-1].conj()]
-    return torch.cat([torch.view_as_real(part).flatten(1) for part in parts] + [x["filtered"].flatten(1)], dim=1)
+    return torch.cat([torch.view_as_real(part).flatten(1) for part in parts], dim=1)
 
 
 class ConvolutionalNetwork(nn.Module):
