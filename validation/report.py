@@ -35,6 +35,8 @@ def made(entry: dict) -> str:
 
 def linear_gaussian() -> str:
     found = load("linear_gaussian")
+    if not found:
+        return ""
     rows = []
     for size, seeds in found.items():
         if "parameters" not in size:
@@ -56,6 +58,8 @@ def linear_gaussian() -> str:
 
 def gw_demo() -> str:
     found = load("gw_demo")
+    if not found:
+        return ""
     rows = [
         [name, r["jsd"], r["floor"], r["median_shift_sd"], r["width_ratio"]] for name, r in found["parameters"].items()
     ]
@@ -174,8 +178,8 @@ def main() -> None:
         "Wall times are of two shared cores and mean little by themselves.\n"
     )
     for title, section in SECTIONS.items():
-        text += f"\n## {title}\n\n{section()}"
-    PAGE.write_text(text)
+        text += f"\n## {title}\n\n{section() or 'Not measured yet.'}\n"
+    PAGE.write_text(text.rstrip() + "\n")
 
 
 if __name__ == "__main__":
