@@ -29,7 +29,7 @@ from tmnre.files import read_json, write_json, write_text, write_whole
 from tmnre.ratio import RatioEstimator
 from tmnre.region import Box
 from tmnre.result import MarginalPosterior, Result
-from tmnre.simulate import in_region, simulate
+from tmnre.simulate import in_region, simulate, trial
 from tmnre.simulator import Simulator, Tensors, adopt, as_tensors
 from tmnre.store import Store
 from tmnre.train import fit, split
@@ -78,6 +78,16 @@ class Rounds:
             if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
                 raise ValueError(f"the observation {name!r} holds NaN or infinite values; mask or fill them first")
         self.store = Store(self.folder / "store")
+        if not self.store.chunks(before_round=1):
+            self._check_observation()
+
+    def _check_observation(self) -> None:
+        """One simulation tells whether the observation has the right form, before many are made."""
+        theta, stored = trial(self.simulator, self.analysis.seed)
+        x = self.simulator.observe(as_tensors(stored), torch.from_numpy(theta), torch.Generator().manual_seed(0))
+        found, expected = ({k: tuple(v.shape[1:]) for k, v in data.items()} for data in (self.observation, x))
+        if found != expected:
+            raise ValueError(f"the observation has arrays {found}, the simulator returns {expected}")
 
     def run(self) -> Result:
         """Run (or go on with) all rounds and return the posteriors of the last."""
@@ -129,7 +139,7 @@ class Rounds:
         reduction = last.reduction if warm else self._fit_reduction(draws, seed)
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         x_o = draws.simulator.reduce(self.observation)
-        estimator = last.estimator if warm else self._new_estimator(draws, x_o, seed)
+        estimator = last.estimator if warm else self._new_estimator(draws, seed)
         times["prepare"] = time.monotonic()
         with self._threads():
             curve = fit(
@@ -190,13 +200,10 @@ class Rounds:
         )
         return self.simulator.fit_reduction({k: v[rows] for k, v in draws.stored.items()}, draws.theta[rows])
 
-    def _new_estimator(self, draws: Draws, x_o: Tensors, seed: int) -> RatioEstimator:
+    def _new_estimator(self, draws: Draws, seed: int) -> RatioEstimator:
         generator = torch.Generator().manual_seed(seed)
         rows = torch.multinomial(draws.weight, min(2048, len(draws)), replacement=True, generator=generator)
         x, _ = draws.batch(rows, generator)
-        shapes = [{k: tuple(v.shape[1:]) for k, v in data.items()} for data in (x, x_o)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"the observation has arrays {shapes[1]}, the simulator returns {shapes[0]}")
         z = draws.sample_targets(2**16, generator)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -238,7 +245,7 @@ class Rounds:
         reduction = state["reduction"]
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         draws.weight.clamp_(min=1e-9)
-        estimator = self._new_estimator(draws, state["x"], seed=0)
+        estimator = self._new_estimator(draws, seed=0)
         estimator.load_state_dict(state["estimator"])
         self.say(f"round {number}: finished before, read from {folder}")
         return Trained(estimator.eval(), reduction, record, state["x"], state["z"])

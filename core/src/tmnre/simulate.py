@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from tmnre.region import Box
 from tmnre.simulator import Arrays, Simulator
 from tmnre.store import Store
 
+T = TypeVar("T")
 MAX_FAILED = 0.05
 """share of simulations that may fail (raise, or return values that are not finite) before a chunk is an error"""
 
@@ -92,6 +94,13 @@ class _Task:
             done += int(good.sum())
         joined = {name: np.concatenate([part[name] for part in stored_parts]) for name in stored_parts[0]}
         self.store.write(self.round_number, chunk, np.concatenate(u_parts), joined, failed)
+
+
+def trial(simulator: Simulator, seed: int) -> tuple[np.ndarray, Arrays]:
+    """theta (1, D) from the prior, and what `simulate` returns for it; raises SimulationError as `simulate` would."""
+    rng = np.random.default_rng(seed)
+    theta = simulator.prior.sample(1, rng)
+    return theta, _guarded(lambda: _checked(simulator.simulate(theta, rng), theta, 0), 0)
 
 
 def finite_rows(stored: Arrays) -> np.ndarray:
@@ -173,9 +182,9 @@ def simulate(
                 raise
 
 
-def _guarded(call: Callable[[], None], chunk: int) -> None:
+def _guarded(call: Callable[[], T], chunk: int) -> T:
     try:
-        call()
+        return call()
     except SimulationError:
         raise
     except Exception as error:
