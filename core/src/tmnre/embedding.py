@@ -29,10 +29,10 @@ class Standardise(nn.Module):
 
 
 class Whiten(nn.Module):
-    """Leading principal components of a batch (N, P), each with unit variance; buffers, fitted once.
+    """The `most` leading principal components of a batch (N, P), each with unit variance; buffers, fitted once.
 
     Columns that vary together become one input, where `Standardise` leaves as many copies.  Components with less than
-    `floor` of the mean column's variance are left out, and so are those after the first `most`.
+    `floor` of the mean column's variance are zero: the shape does not depend on the values.
     """
 
     def __init__(self, batch: Tensor, most: int, floor: float = 1e-3) -> None:
@@ -40,10 +40,9 @@ class Whiten(nn.Module):
         mean = batch.mean(0)
         centred = (batch - mean).double()
         variance, axes = torch.linalg.eigh(centred.T @ centred / len(batch))
-        kept = (variance > floor * variance.mean().clamp_min(1e-300)).sum().clamp(1, most)
-        variance, axes = variance.flip(0)[:kept], axes.flip(1)[:, :kept]
+        scale = torch.where(variance > floor * variance.mean(), variance.clamp_min(1e-300).rsqrt(), 0.0)
         self.register_buffer("mean", mean)
-        self.register_buffer("matrix", (axes / variance.clamp_min(1e-300).sqrt()).to(batch.dtype))
+        self.register_buffer("matrix", (axes * scale).flip(1)[:, :most].to(batch.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) @ self.matrix
