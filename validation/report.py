@@ -93,8 +93,7 @@ def gw150914() -> str:
         parts.append(
             f"### {preset}\n\n{made(entries[0])}\n\n"
             + table([*head, *entries[0]["pairs_reweighted"]], rows)
-            + f"\nMean over seeds {np.mean(spread[0]):.4f} (sd {np.std(spread[0], ddof=1):.4f}), largest worst "
-            f"parameter {max(spread[1]):.4f}.\n"
+            + (_spread(*spread) if len(entries) > 1 else "\nOne seed only so far.\n")
         )
     entry = load("gw150914-default")[0]
     rows = [
@@ -129,6 +128,11 @@ def gw150914() -> str:
         + "\nSeconds per stage:\n\n"
         + table(["round", "new waveforms", "reused", "kept", "simulate", "prepare", "train", "evaluate"], stages)
     )
+
+
+def _spread(means: list[float], worst: list[float]) -> str:
+    mean, sd = np.mean(means), np.std(means, ddof=1)
+    return f"\nMean over seeds {mean:.4f} (sd {sd:.4f}), largest worst parameter {max(worst):.4f}.\n"
 
 
 def gw_injections() -> str:
