@@ -154,7 +154,7 @@ def coverage(n: int, runs: Path) -> None:
     prior = simulator_of(settings).prior
     draws = prior.sample(n, np.random.default_rng(123))
     for i, row in enumerate(draws):
-        truth = dict(zip(prior.names, row, strict=True))
+        truth = dict(zip(prior.names, row.tolist(), strict=True))
         truth["time_s"] = truth.pop("time")
         injected = replace(settings, seed=i + 1, injection=replace(settings.injection, **truth))
         result, _ = _run(injected, runs / f"gw-demo-{i:03d}")
