@@ -1,11 +1,10 @@
 """Other binaries through the defaults of gw/gw150914, from strain files on: truth, and an exact sampler beside.
 
-    python validation/gw_injections.py [--injections 1 2 3] [--preset quick] [--exact STEPS]
+    python validation/gw_injections.py [--injections 1 2 3] [--preset quick] [--exact PARTICLES]
 
 Each injection is drawn from the recipe's prior, on condition of a network signal-to-noise ratio between 15 and 30;
 bilby injects it into noise of the event's PSD, and the strain is written as GWOSC does.  The exact posterior is
-sampled by emcee (156 walkers, differential evolution) with the likelihood that tests/gw checks against bilby, phase
-marginalised.  The walkers start from the learned marginals, chosen by that likelihood.  Writes
+sampled by sequential Monte Carlo with the likelihood that tests/gw checks against bilby, phase marginalised.  Writes
 results/gw_injections.json.
 """
 
@@ -17,14 +16,15 @@ import time
 from pathlib import Path
 
 import bilby
-import emcee
 import h5py
 import numpy as np
 import torch
 from compare import Samples, floor, jsd
 from gw150914 import COMPARED, HARD, PERIODIC, phases
 from provenance import stamp
+from scipy import optimize
 from scipy.special import ive
+from tqdm import tqdm
 
 from tmnre import run
 from tmnre import settings as typed
@@ -38,7 +38,6 @@ from tmnre_gw.simulator import BinaryBlackHole
 RESULTS = Path(__file__).parent / "results"
 RATE_HZ, LENGTH_S = 4096, 32
 SNR = (15.0, 30.0)
-WALKERS = 156
 
 
 def inject(number: int, settings: Settings, folder: Path) -> tuple[dict[str, float], dict[str, Path]]:
@@ -95,7 +94,7 @@ def inject(number: int, settings: Settings, folder: Path) -> tuple[dict[str, flo
 
 
 class Exact:
-    """Log posterior in the unit cube of all parameters but the phase, for emcee (vectorised)."""
+    """Log posterior in the unit cube of all parameters but the phase, vectorised."""
 
     def __init__(self, simulator: BinaryBlackHole, data: np.ndarray) -> None:
         self.simulator, self.data = simulator, data
@@ -128,35 +127,66 @@ class Exact:
             value[inside] = np.where(allowed & np.isfinite(found), found, -np.inf)
         return value
 
-    def start(self, result: Result, rng: np.random.Generator, draws: int = 40_000) -> np.ndarray:
-        """WALKERS points: independent draws of the learned marginals, chosen by the tempered likelihood."""
-        columns = [result[name].sample(draws, rng)[:, 0] for name in self.names]
-        prior = self.simulator.prior
-        u = np.stack([prior[name].cdf(c) for name, c in zip(self.names, columns, strict=True)], axis=1)
-        log_p = np.concatenate([self(part) for part in np.array_split(u, 100)])
-        for temperature in 2.0 ** np.arange(12):
-            w = np.exp((log_p - log_p.max()) / temperature)
-            if w.sum() ** 2 / (w**2).sum() > 2 * WALKERS:
-                break
-        return u[rng.choice(draws, WALKERS, replace=False, p=w / w.sum())]
+    def sample(
+        self, region: Box, rng: np.random.Generator, particles: int, sweeps: int
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Posterior samples {"name": (S,)}, derived quantities included, and how the sampler fared.
 
-    def sample(self, start: np.ndarray, steps: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """Posterior samples {"name": (S,)} of the second half of the chain, derived quantities included."""
-        moves = [(emcee.moves.DEMove(), 0.7), (emcee.moves.DEMove(gamma0=1.0), 0.1), (emcee.moves.StretchMove(), 0.2)]
-        sampler = emcee.EnsembleSampler(WALKERS, len(self.names), self, moves=moves, vectorize=True)
-        sampler.run_mcmc(start, steps, progress=True, skip_initial_state_check=True)
-        burn = steps // 2
-        chain = sampler.get_chain(discard=burn)
-        turns = np.where(self.wraps, np.cos(2 * np.pi * chain), chain)
-        tau = emcee.autocorr.integrated_time(turns, quiet=True)
-        theta = self.theta(sampler.get_chain(discard=burn, thin=20, flat=True))
+        Sequential Monte Carlo: particles uniform in the run's last region (where the posterior is, by the run's own
+        estimate, to 1e-4), tempered to the posterior in steps that keep half of them effective; at each temperature
+        `sweeps` Metropolis steps by the difference of two other particles, of a length that adapts; four times as
+        many at the end, where the last three quarters are kept.
+        """
+        edges = np.array([region.cube[name] for name in self.names])
+        width = edges[:, 1] - edges[:, 0]
+        whole = self.wraps & (width > 0.999)
+        u = np.empty((0, len(width)))
+        while len(u) < particles:
+            proposal = edges[:, 0] + width * rng.random((particles, len(width)))
+            u = np.concatenate([u, proposal[np.isfinite(self(proposal))]])
+        u = u[:particles]
+        log_l, beta, length, kept, stages, accepted = self(u), 0.0, 0.5, [], 0, 0.0
+        calls = 2 * particles
+        with tqdm(total=1.0, desc="tempering") as bar:
+            while beta < 1:
+                step = _tempering(log_l, 1 - beta)
+                beta = 1.0 if step == 1 - beta else beta + step
+                w = np.exp(step * (log_l - log_l.max()))
+                chosen = rng.choice(particles, particles, p=w / w.sum())
+                u, log_l = u[chosen], log_l[chosen]
+                n = sweeps * (4 if beta >= 1 else 1)
+                for i in range(n):
+                    a, b = (rng.permutation(particles) for _ in range(2))
+                    # one step in ten jumps all the way, from mode to mode
+                    factor = 1.0 if i % 10 == 9 else length * rng.gamma(4, 0.25, (particles, 1))
+                    proposal = u + factor * (u[a] - u[b]) + 1e-5 * width * rng.normal(size=u.shape)
+                    proposal = np.where(whole, edges[:, 0] + (proposal - edges[:, 0]) % 1.0, proposal)
+                    inside = ((proposal >= edges[:, 0]) & (proposal <= edges[:, 1])).all(axis=1)
+                    found = np.full(particles, -np.inf)
+                    found[inside] = self(proposal[inside])
+                    calls += int(inside.sum())
+                    taken = np.log(rng.random(particles)) < beta * (found - log_l)
+                    u, log_l = np.where(taken[:, None], proposal, u), np.where(taken, found, log_l)
+                    if i % 10 != 9:
+                        accepted = float(taken.mean())
+                        length *= np.exp(accepted - 0.234)
+                    if beta >= 1 and i >= n // 4 and i % 10 == 0:
+                        kept.append(u)
+                stages += 1
+                bar.update(step)
+        theta = self.theta(np.concatenate(kept))
         parts = [self._row(part) for part in np.array_split(theta, 100)]
         samples = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        chain = np.stack([np.where(self.wraps, np.cos(2 * np.pi * part), part) for part in kept])
+        early, late = np.array_split(chain, 2)
         record = {
-            "autocorrelation_steps": float(tau.max()),
-            "effective_samples": float(WALKERS * (steps - burn) / tau.max()),
-            "acceptance": float(sampler.acceptance_fraction.mean()),
-            "waveforms": WALKERS * steps,
+            # halves of the final sweeps against each other, in sd: what has not settled shows
+            "drift_sd": float(
+                np.abs(np.diff([h.mean((0, 1)) for h in np.array_split(chain, 2)], axis=0) / chain.std((0, 1))).max()
+            ),
+            "temperatures": stages,
+            "acceptance": accepted,
+            "waveforms": calls,
         }
         return samples, record
 
@@ -169,7 +199,17 @@ class Exact:
         return samples
 
 
-def against(result: Result, samples: dict[str, np.ndarray], effective: float) -> dict[str, dict]:
+def _tempering(log_l: np.ndarray, most: float) -> float:
+    """The step in inverse temperature, at most `most`, whose weights leave half of the particles effective."""
+
+    def excess(step: float) -> float:
+        w = np.exp(step * (log_l - log_l.max()))
+        return float(w.sum() ** 2 / (w**2).sum() / len(w)) - 0.5
+
+    return most if excess(most) > 0 else float(optimize.brentq(excess, 0.0, most))
+
+
+def against(result: Result, samples: dict[str, np.ndarray], independent: int) -> dict[str, dict]:
     """Per parameter: divergence, shift of the median in sd, ratio of the widths."""
     table = {}
     for name in COMPARED:
@@ -179,7 +219,7 @@ def against(result: Result, samples: dict[str, np.ndarray], effective: float) ->
         how = {"bounds": HARD.get(name), "periodic": name in PERIODIC}
         table[name] = {
             "jsd": jsd(ours, reference, **how),
-            "floor": floor(reference, **how) * max(1.0, len(samples[name]) / effective),
+            "floor": floor(reference, **how) * max(1.0, len(samples[name]) / independent),
             "median_shift_sd": float(ours.quantiles(0.5)[0] - reference.quantiles(0.5)[0]) / reference.sd,
             "width_ratio": ours.sd / reference.sd,
         }
@@ -190,7 +230,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--injections", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--preset")
-    parser.add_argument("--exact", type=int, default=8000, metavar="STEPS")
+    parser.add_argument("--exact", type=int, default=2000, metavar="PARTICLES")
+    parser.add_argument("--sweeps", type=int, default=50)
     parser.add_argument("--runs", type=Path, default=Path("runs/validation"))
     options = parser.parse_args()
     recipe = find_recipe("gw/gw150914")
@@ -220,8 +261,9 @@ def main() -> None:
         if options.exact:
             exact = Exact(analysis.simulator, analysis.observation["strain"])
             started = time.time()
-            samples, record = exact.sample(exact.start(result, np.random.default_rng(number)), options.exact)
-            table = against(result, samples, record["effective_samples"])
+            region = Box.from_dict(result.rounds[-1]["region"])
+            samples, record = exact.sample(region, np.random.default_rng(number), options.exact, options.sweeps)
+            table = against(result, samples, options.exact)
             jsds = [row["jsd"] for row in table.values()]
             record |= {"wall_s": round(time.time() - started), "jsd_mean": float(np.mean(jsds)), "jsd_max": max(jsds)}
             found["exact"] = {**record, "parameters": table}
