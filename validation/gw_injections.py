@@ -5,7 +5,7 @@
 Each injection is drawn from the recipe's prior, on condition of a network signal-to-noise ratio between 15 and 30;
 bilby injects it into noise of the event's PSD, and the strain is written as GWOSC does.  The exact posterior is
 sampled by sequential Monte Carlo with the likelihood that tests/gw checks against bilby, phase marginalised.  Writes
-results/gw_injections.json.
+results/gw_injections.json, and the exact samples beside the runs.
 """
 
 from __future__ import annotations
@@ -263,6 +263,7 @@ def main() -> None:
             started = time.time()
             region = Box.from_dict(result.rounds[-1]["region"])
             samples, record = exact.sample(region, np.random.default_rng(number), options.exact, options.sweeps)
+            np.savez_compressed(options.runs / f"exact-{number}.npz", **samples)
             table = against(result, samples, options.exact)
             jsds = [row["jsd"] for row in table.values()]
             record |= {"wall_s": round(time.time() - started), "jsd_mean": float(np.mean(jsds)), "jsd_max": max(jsds)}
