@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tmnre.losses import contrasts, nre_a, nre_c
+from tmnre.losses import contrasts, imbalance, nre_a, nre_c
 
 # counts of (x, z): a joint distribution with zero-free margins (5, 7) and (3, 4, 5)
 COUNTS = np.array([[2, 2, 1], [1, 2, 4]])
@@ -53,6 +53,24 @@ def test_optimum_is_the_log_ratio(loss, k):
     p = COUNTS / COUNTS.sum()
     exact = np.log(p / np.outer(p.sum(1), p.sum(0)))
     np.testing.assert_allclose(table.detach().numpy(), exact, rtol=0, atol=1e-6)
+
+
+def test_the_true_ratio_is_balanced_and_a_narrower_one_is_not():
+    p = COUNTS / COUNTS.sum()
+    independent = np.outer(p.sum(1), p.sum(0))
+    log_r = np.log(p / independent)
+
+    def penalty(table):
+        # the expectations, exactly: every (x, z) as often as its probability in 1e6 says
+        joint, marginal = (
+            torch.from_numpy(np.repeat(table.ravel(), np.rint(1e6 * weights.ravel()).astype(int)))[:, None]
+            for weights in (p, independent)
+        )
+        return float(imbalance(joint, marginal[:, None]))
+
+    # sigma(log r) = p / (p + q): over both distributions it sums to one
+    assert penalty(log_r) < 1e-10
+    assert penalty(3 * log_r + 0.5) > 1e-3
 
 
 def test_extreme_logits_stay_finite():

@@ -33,6 +33,15 @@ def nre_c(joint: Tensor, marginal: Tensor, gamma: float = 1.0) -> Tensor:
     return -(gamma * among.mean(0) + neither.mean(0)) / (1 + gamma)
 
 
+def imbalance(joint: Tensor, marginal: Tensor) -> Tensor:
+    """(E_joint sigma(h) + E_marginal sigma(h) - 1)^2 of joint (N, M) and marginal (N, K, M) logits -> (M,).
+
+    Zero for the true ratio.  Added to a loss with a weight of about 100 it makes posteriors conservative: where data
+    are too few, too wide rather than too narrow (2208.13624, eq. 7; for NRE-C 2304.10978).
+    """
+    return (joint.sigmoid().mean(0) + marginal.sigmoid().mean((0, 1)) - 1).square()
+
+
 def contrasts(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Joint (B G, M) and marginal (B G, G - 1, M) logits from all pairings (B, G, G, M) of x (rows) and z in B
     groups."""
