@@ -1,13 +1,13 @@
 """Tighten a region: keep the values of each parameter whose ratio for this observation is not negligible.
 
 The one-dimensional ratio is evaluated on a grid of prior quantiles, not at the samples, so the edges do not depend on
-which values happened to be drawn.  In quantiles the prior is flat: the ratio itself is the posterior density, and its
-integral outside the new edges is the posterior mass lost.
+which values happened to be drawn; the grid is refined until it resolves what is kept.  In quantiles the prior is flat:
+the ratio itself is the posterior density, and its integral outside the new edges is the posterior mass lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,32 +47,72 @@ def tighten(
     """
     cube, derived, lost = {}, {}, {}
     tables = Quantiles(z, knots=1025)
-    levels = (torch.arange(GRID) + 0.5) / GRID
     for name in names:
         target = estimator.targets.index(name)
-        grid = tables.inverse(levels, target)
-        log_r = estimator.log_ratio_grid(x, estimator.marginals.index((name,)), grid)[0].double()
-        kept = torch.nonzero(log_r > log_r.max() + np.log(settings.epsilon))[:, 0]
-        # one cell further on each side: the contour lies between a kept and a dropped grid point
-        first, last = max(0, int(kept[0]) - 1), min(GRID - 1, int(kept[-1]) + 1)
-        low, high = (float(grid[i]) for i in (first, last))
+        marginal = estimator.marginals.index((name,))
+        profile = _Profile(
+            lambda levels, m=marginal, t=target: estimator.log_ratio_grid(x, m, tables.inverse(levels, t))[0].double(),
+            float(np.log(settings.epsilon)),
+        )
+        low, high = (float(tables.inverse(torch.tensor([level]), target)[0]) for level in profile.edges)
         pad = settings.padding * (high - low)
         if name in prior:
             edge = region.cube[name]
         else:
             edge = region.derived.get(name, (-np.inf, np.inf))
-        # an edge of the grid that is kept is no contour: the old bound stays
-        low = edge[0] if first == 0 else max(edge[0], low - pad)
-        high = edge[1] if last == GRID - 1 else min(edge[1], high + pad)
-        density = torch.exp(log_r - log_r.max())
-        outside = (grid < low) | (grid > high)
-        lost[name] = float(density[outside].sum() / density.sum())
+        # an end of the grid that is kept is no contour: the old bound stays
+        low = edge[0] if profile.edges[0] == 0 else max(edge[0], low - pad)
+        high = edge[1] if profile.edges[1] == 1 else min(edge[1], high + pad)
+        grid = tables.inverse(profile.levels, target)
+        lost[name] = float(profile.mass[(grid < low) | (grid > high)].sum())
         if name in prior:
             cube[name] = (low, high)
         elif np.isfinite((low, high)).any():
             derived[name] = (low, high)
     tightened = region.tightened(cube, derived)
     return Tightened(tightened, _kept(region, tightened, prior, estimator.targets, z), lost)
+
+
+class _Profile:
+    """A log ratio over quantile levels in [0, 1].
+
+    edges : where it falls below `log_epsilon` under its maximum, 0 or 1 where it does not
+    levels, mass : cells of the grid, refined between the edges, and the posterior mass of each
+    """
+
+    def __init__(self, log_ratio: Callable[[Tensor], Tensor], log_epsilon: float) -> None:
+        low, high, peak = 0.0, 1.0, -np.inf
+        parts = []
+        while True:
+            cell = (high - low) / GRID
+            levels = low + cell * (torch.arange(GRID, dtype=torch.float64) + 0.5)
+            log_r = log_ratio(levels)
+            peak = max(peak, float(log_r.max()))
+            kept = torch.nonzero(log_r > peak + log_epsilon)[:, 0]
+            first, last = int(kept[0]), int(kept[-1])
+            if last - first >= GRID // 4 or cell < 1e-9:
+                break
+            # a cell more on each side, where the contour lies
+            inner = slice(max(0, first - 1), min(GRID, last + 2))
+            outer = torch.ones(GRID, dtype=torch.bool)
+            outer[inner] = False
+            parts.append((levels[outer], log_r[outer], cell))
+            low, high = low + cell * inner.start, low + cell * inner.stop
+        parts.append((levels, log_r, cell))
+        threshold = peak + log_epsilon
+        self.edges = (
+            low if first == 0 else _crossing(levels, log_r, first, first - 1, threshold),
+            high if last == GRID - 1 else _crossing(levels, log_r, last, last + 1, threshold),
+        )
+        self.levels = torch.cat([part[0] for part in parts])
+        mass = torch.cat([torch.exp(part[1] - peak) * part[2] for part in parts])
+        self.mass = mass / mass.sum()
+
+
+def _crossing(levels: Tensor, log_r: Tensor, inside: int, outside: int, threshold: float) -> float:
+    """The level between two neighbouring cells at which the log ratio equals the threshold, linearly."""
+    share = (log_r[inside] - threshold) / (log_r[inside] - log_r[outside])
+    return float(levels[inside] + share * (levels[outside] - levels[inside]))
 
 
 def _kept(old: Box, new: Box, prior: Prior, targets: Sequence[str], z: Tensor) -> float:
