@@ -9,9 +9,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from tmnre.files import write_whole
 
+FEW_SAMPLES = 400
+"""effective samples below which quantiles in the tails are rough: a 5% quantile to a fifth of its probability"""
 JOINT = "|"
 """separates parameter names in the group names of posterior.h5"""
 
@@ -55,24 +58,66 @@ class MarginalPosterior:
         tails = [(1 - mass) / 2, (1 + mass) / 2]
         return np.array([weighted_quantile(column, self.weights, tails) for column in self.samples.T])
 
-    def density(self, grid: np.ndarray, bins: int = 100) -> np.ndarray:
-        """Posterior density of a one-dimensional marginal at grid (G,), from a weighted histogram of the samples."""
+    def density(self, grid: np.ndarray, bins: int = 4096) -> np.ndarray:
+        """Posterior density of a one-dimensional marginal at grid (G,), by a Gaussian kernel.
+
+        The bandwidth is half of Silverman's for the effective sample size, small against the posterior's structure;
+        what leaks over the ends of the samples is reflected back.
+        """
+        values, w = self._one_dimension("density"), self.weights
+        low, high = values.min(), values.max()
+        spread = min(self.sd, float(np.diff(weighted_quantile(values, w, [0.25, 0.75]))[0]) / 1.34) or self.sd
+        width = max(0.45 * spread * self.effective_sample_size**-0.2, (high - low) / bins)
+        edges = np.linspace(low, high, bins + 1)
+        heights = np.histogram(values, edges, weights=w)[0] / (edges[1] - edges[0])
+        smooth = gaussian_filter1d(heights, width / (edges[1] - edges[0]), mode="reflect", truncate=6)
+        density = np.interp(grid, 0.5 * (edges[1:] + edges[:-1]), smooth)
+        return np.where((grid >= low) & (grid <= high), density, 0.0)
+
+    def hpd(self, mass: float = 0.9) -> list[tuple[float, float]]:
+        """Highest-density region of a one-dimensional marginal: an interval (low, high) for every mode in it."""
+        values = self._one_dimension("hpd")
+        grid = np.linspace(values.min(), values.max(), 4096)
+        density = self.density(grid)
+        falling = np.sort(density)[::-1]
+        level = falling[min(np.searchsorted(np.cumsum(falling), mass * falling.sum()), len(falling) - 1)]
+        inside = np.concatenate([[False], density >= level, [False]])
+        starts, ends = (np.flatnonzero(np.diff(inside.astype(int)) == step) for step in (1, -1))
+        return [(float(grid[i]), float(grid[j - 1])) for i, j in zip(starts, ends, strict=True)]
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of a one-dimensional marginal."""
+        values, w = self._one_dimension("sd"), self.weights
+        return float(np.sqrt(np.sum(w * (values - np.sum(w * values)) ** 2)))
+
+    def _one_dimension(self, what: str) -> np.ndarray:
         if len(self.names) != 1:
-            raise ValueError(f"density is for one-dimensional marginals, {self.names} has {len(self.names)}")
-        values = self.samples[:, 0]
-        heights, edges = np.histogram(values, bins, weights=self.weights, density=True)
-        return np.interp(grid, 0.5 * (edges[1:] + edges[:-1]), heights, left=0.0, right=0.0)
+            raise ValueError(f"{what} is for one-dimensional marginals, {self.names} has {len(self.names)}")
+        return self.samples[:, 0]
+
+    def to_arviz(self, draws: int = 4000, *, seed: int = 0):
+        """`tmnre.export.to_arviz` of this marginal."""
+        from tmnre.export import to_arviz
+
+        return to_arviz(self, draws, seed=seed)
+
+    def to_getdist(self, labels: dict[str, str] | None = None):
+        """`tmnre.export.to_getdist` of this marginal."""
+        from tmnre.export import to_getdist
+
+        return to_getdist(self, labels)
 
     def summary(self) -> dict[str, Any]:
-        """Median, mean, sd and equal-tailed 68% and 90% intervals of a one-dimensional marginal, for JSON."""
-        values, w = self.samples[:, 0], self.weights
-        mean = float(np.sum(w * values))
+        """Median, mean, sd, equal-tailed intervals, highest-density region of a one-dimensional marginal; for JSON."""
+        values, w = self._one_dimension("summary"), self.weights
         return {
             "median": float(weighted_quantile(values, w, 0.5)),
-            "mean": mean,
-            "sd": float(np.sqrt(np.sum(w * (values - mean) ** 2))),
+            "mean": float(np.sum(w * values)),
+            "sd": self.sd,
             "interval_68": self.interval(0.68)[0].tolist(),
             "interval_90": self.interval(0.90)[0].tolist(),
+            "hpd_90": self.hpd(0.90),
             "effective_samples": self.effective_sample_size,
         }
 
@@ -104,6 +149,24 @@ class Result:
     def summary(self) -> dict[str, dict[str, Any]]:
         """{name: summary} of all one-dimensional marginals."""
         return {name: self[name].summary() for name in self.names}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the posteriors should know: marginals that rest on few samples or are not calibrated."""
+        few = [
+            f"{' , '.join(key)}: {m.effective_sample_size:.0f} effective samples, fewer than {FEW_SAMPLES}; the "
+            f"region is much wider than the posterior, and another round would narrow it"
+            for key, m in self.marginals.items()
+            if m.effective_sample_size < FEW_SAMPLES
+        ]
+        coverage = self.rounds[-1].get("coverage", {}) if self.rounds else {}
+        wrong = [
+            f"{name}: not calibrated on simulations held out (p = {coverage[name]['p_uniform']:.0e}); more steps or "
+            f"more simulations in the last round should mend it"
+            for name in self.names
+            if name in coverage and not coverage[name]["passed"]
+        ]
+        return few + wrong
 
     @property
     def simulations(self) -> int:
