@@ -14,7 +14,7 @@ $(VENV)/.installed: constraints.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt $(addprefix --editable ,$(addprefix ./,$(DISTRIBUTIONS))) \
-		pytest ruff dynesty emcee
+		'./core[dask,export]' pytest ruff dynesty
 	touch $@
 
 demo: install

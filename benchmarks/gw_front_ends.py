@@ -22,6 +22,7 @@ from tmnre.files import read_json
 from tmnre.plugin import find_recipe
 from tmnre.region import Box
 from tmnre.rounds import Rounds
+from tmnre.rows import InMemory
 from tmnre.simulate import in_region
 from tmnre.train import fit
 from tmnre_gw.embedding import NETWORKS
@@ -36,9 +37,10 @@ def train(settings, run: Path, number: int, seconds: float) -> dict[str, float]:
     rounds = Rounds(analysis, run)
     simulator = rounds.simulator
     region = Box.from_dict(read_json(run / "rounds" / f"{number:02d}" / "region.json")["region"])
-    u, stored = rounds.store.load(
-        rounds.store.chunks(before_round=number + 1), lambda u: in_region(simulator, region, u), SIMULATIONS
+    selection = rounds.store.select(
+        rounds.store.shards(before_round=number + 1), lambda u: in_region(simulator, region, u), SIMULATIONS
     )
+    u, stored = selection.u, InMemory(selection.load())
     trial, found = TRIAL_STEPS, {}
     for steps in (trial, None):
         draws = Draws(simulator, region, u, stored, rounds.targets, seed=0)

@@ -33,6 +33,7 @@ def ours(with_pairs: bool) -> float:
     from tmnre.draws import Draws
     from tmnre.embedding import flat
     from tmnre.ratio import RatioEstimator
+    from tmnre.rows import InMemory
     from tmnre.train import _Batches, _Module
 
     torch.set_num_threads(1)
@@ -51,7 +52,7 @@ def ours(with_pairs: bool) -> float:
             return self.layers(flat(batch))
 
     simulator = Stored()
-    draws = Draws(simulator, Box.full(simulator.prior), theta, {"x": x}, names, seed=0)
+    draws = Draws(simulator, Box.full(simulator.prior), theta, InMemory({"x": x}), names, seed=0)
     marginals = [(n,) for n in names]
     if with_pairs:
         marginals += [(names[i], names[j]) for i, j in problem.pairs()]

@@ -6,7 +6,8 @@ from scipy import stats
 from tmnre import Box, PowerLaw, Prior, ResidualMLP, Simulator, Training, Uniform
 from tmnre.draws import Draws
 from tmnre.ratio import RatioEstimator
-from tmnre.train import _Batches, fit, split
+from tmnre.rows import InMemory
+from tmnre.train import _Batches, fit
 
 BOUNDS = (4.0, 6.0)
 # all p-values of a test together: a right implementation fails one test in a thousand seeds, and the seeds are fixed
@@ -36,7 +37,7 @@ def make(n=20_000, *, bounds=BOUNDS, seed=0, cube=None):
     region = Box(cube or {"a": (0.1, 0.9), "d": (0.0, 1.0)}, {"snr": bounds} if bounds else {})
     u = region.sample(n, np.random.default_rng(seed))
     theta = simulator.prior.from_cube(u)
-    return Draws(simulator, region, u, {"a": theta[:, :1]}, ("a", "d", "snr"), seed=seed)
+    return Draws(simulator, region, u, InMemory({"a": theta[:, :1]}), ("a", "d", "snr"), seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_validation_rows_never_train(monkeypatch):
     monkeypatch.setattr(Draws, "batch", spy)
     settings = Training(batch_size=64, candidates=7, validation_fraction=0.2, accelerator="cpu")
     fit(estimator, draws, settings, steps=40, seed=0, progress=_silent)
-    train, validation = split(600, 0.2, 0)
+    train, validation = draws.stored.split(0.2, 0)
     assert len(validation) == 120 and seen[False] == set(validation.tolist())
     assert len(seen[True]) > 400 and not seen[True] & seen[False]
     assert set(train.tolist()) | set(validation.tolist()) == set(range(600))

@@ -116,18 +116,18 @@ def test_resume_is_bit_identical(linear_gaussian, tmp_path, monkeypatch, warm):
         stages=(Stage(600, steps=40), Stage(900, steps=30)),
         training=Training(batch_size=128, candidates=15, accelerator="cpu"),
         truncation=Truncation(epsilon=1e-4, warm_start_ratio=0.0 if warm else 1.0),
-        chunk_size=100,
+        shard_size=100,
     )
 
-    def go(folder):
-        return Rounds(analysis, folder, progress=partial(tqdm, disable=True), say=lambda _: None).run()
+    def go(folder, say=lambda _: None):
+        return Rounds(analysis, folder, progress=partial(tqdm, disable=True), say=say).run()
 
     whole = go(tmp_path / "whole")
     assert len(whole.rounds) == 2 and whole.rounds[1]["warm_start"] == warm and whole.rounds[1]["reused"] > 0
     # killed while the second round simulates
     shutil.copytree(tmp_path / "whole", tmp_path / "simulating")
     shutil.rmtree(tmp_path / "simulating" / "rounds" / "01")
-    (tmp_path / "simulating" / "store" / "01_00000.npz").unlink()
+    shutil.rmtree(tmp_path / "simulating" / "store" / "01_000000")
     # killed while the second round writes what it found
     shutil.copytree(tmp_path / "whole", tmp_path / "writing")
     for name in ("DONE", "region.json"):
@@ -138,8 +138,16 @@ def test_resume_is_bit_identical(linear_gaussian, tmp_path, monkeypatch, warm):
         go(tmp_path / "training")
     # finished
     shutil.copytree(tmp_path / "whole", tmp_path / "finished")
-    for folder in ("simulating", "writing", "training", "finished"):
-        resumed = go(tmp_path / folder)
+    # finished, and damaged since: a shard and the weights of the first round
+    shutil.copytree(tmp_path / "whole", tmp_path / "damaged")
+    for name in ("store/00_000001/x.npy", "rounds/00/checkpoint.pt"):
+        path = tmp_path / "damaged" / name
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    for folder in ("simulating", "writing", "training", "finished", "damaged"):
+        said = []
+        resumed = go(tmp_path / folder, said.append)
+        for name in ("00_000001: x.npy", "checkpoint.pt"):
+            assert any(name in line for line in said) == (folder == "damaged")
         assert list(resumed.marginals) == list(whole.marginals)
         for names, marginal in whole.marginals.items():
             np.testing.assert_array_equal(resumed[names].samples, marginal.samples)

@@ -56,7 +56,7 @@ def build(settings):
         Line(settings.noise.sd, settings.pause_s), {"y": np.full(5, settings.observed, "f4")}, ["a", "b", ("a", "b")],
         stages=[Stage(n, 60) for n in settings.simulations],
         training=Training(batch_size=128, threads=1), seed=settings.seed,
-        workers=settings.workers, chunk_size=100, truth={"a": 0.2, "b": 0.0},
+        workers=settings.workers, shard_size=100, truth={"a": 0.2, "b": 0.0},
     )
 
 recipe = Recipe(Settings, build, ("@misc{toy, title={Toy}}",), {"smoke": {"simulations": (200, 200)}}, "a toy line")

@@ -46,8 +46,8 @@ def test_kill_and_resume_equals_uninterrupted(toy, tmp_path, moment):
     # a process group of its own, so that workers die as well
     process = subprocess.Popen(command, env=toy.environment, stdout=-3, stderr=-3, start_new_session=True)
     reached = {
-        "simulating": killed / "store" / "00_00002.npz",
-        "training": killed / "store" / "00_00008.npz",
+        "simulating": killed / "store" / "00_000002",
+        "training": killed / "store" / "00_000008",
         "between": killed / "rounds" / "00" / "DONE",
     }[moment]
     while not reached.exists() and process.poll() is None:
@@ -63,6 +63,38 @@ def test_kill_and_resume_equals_uninterrupted(toy, tmp_path, moment):
     assert posterior(killed) == posterior(whole)
 
 
+def test_interrupted_runs_say_how_to_go_on(toy, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    settings = ("--workers", "2", "--pause_s", "0.3")
+    command = ["run", "toy/line", "--out", str(out), *settings]
+    moments = {
+        "simulating": lambda log: list((out / "store").glob("00_*")),
+        "training": lambda log: "step" in log.read_text(),
+    }
+    for moment, reached in moments.items():
+        log = tmp_path / moment
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tmnre.cli", *command],
+                env=toy.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        while not reached(log):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.01)
+        # as a terminal does: to every process of the group
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == 130, log.read_text()
+        said = log.read_text()
+        assert said.endswith(f"tmnre: interrupted; go on with: tmnre resume {out}\n") and "Traceback" not in said
+        command = ["resume", str(out)]
+    assert toy.tmnre("resume", out).returncode == 0
+    assert toy.tmnre("run", "toy/line", "--out", whole, *settings).returncode == 0
+    assert posterior(out) == posterior(whole)
+
+
 def test_workers_of_a_killed_run_end_with_it(toy, tmp_path):
     """They hold the pipe that is read here; it closes when the last of them is gone."""
     store = tmp_path / "out" / "store"
@@ -75,14 +107,14 @@ def test_workers_of_a_killed_run_end_with_it(toy, tmp_path):
         start_new_session=True,
     )
     try:
-        while not list(store.glob("00_*.npz")) and process.poll() is None:
+        while not list(store.glob("00_*")) and process.poll() is None:
             time.sleep(0.01)
         process.kill()
         process.communicate(timeout=30)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert list(store.glob("00_*.npz")) and not (store.parent / "posterior.h5").exists()
+    assert list(store.glob("00_*")) and not (store.parent / "posterior.h5").exists()
 
 
 def test_refused_input_leaves_nothing(toy, tmp_path, error_line):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tmnre.result import Result
 
 Marginal = str | tuple[str, ...]
+LOSSES = ("nre_a", "nre_c")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,14 @@ class Training:
     """the same in a round that goes on from the last round's weights"""
     weight_decay: float = 1e-4
     """AdamW weight decay"""
+    loss: str = "nre_c"
+    """nre_c (contrastive, 2210.06170) or nre_a (binary classification, 1903.04057)"""
     candidates: int = 63
     """contrasts per simulation and marginal (K of NRE-C), taken within the batch"""
+    gamma: float = 1.0
+    """weight of the true pair against none, in NRE-C"""
+    balance: float = 0.0
+    """weight of the balance condition (2208.13624; 100 there): posteriors too wide rather than too narrow"""
     validation_fraction: float = 0.1
     """share of the simulations kept for validation, chosen by simulation"""
     patience: int = 10
@@ -54,6 +61,15 @@ class Training:
     """Lightning accelerator: auto, cpu, gpu"""
     threads: int | None = None
     """CPU threads of torch while training; None leaves torch's own choice"""
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"training.loss must be one of {sorted(LOSSES)}, got {self.loss!r}")
+        if self.candidates < 1 or self.gamma <= 0 or self.balance < 0:
+            raise ValueError(
+                f"training needs candidates >= 1, gamma > 0 and balance >= 0, got {self.candidates}, {self.gamma} and "
+                f"{self.balance}"
+            )
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,8 @@ class Analysis:
     truth : {"name": value} where known, drawn into the figures.
     figures : called with (result, folder) after the core's own figures.
     workers : simulator processes; 1: this process; None: one per CPU.
+    shard_size : simulations of one task, and of one folder of the store.
+    max_failed : share of simulations that may raise or return values that are not finite; they are replaced.
     """
 
     simulator: Any
@@ -100,4 +118,5 @@ class Analysis:
     figures: Callable[[Result, Path], None] | None = None
     seed: int = 0
     workers: int | None = 1
-    chunk_size: int = 500
+    shard_size: int = 500
+    max_failed: float = 0.05

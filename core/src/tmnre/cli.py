@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -103,7 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", help="YAML file of settings")
     run.add_argument("--preset", help="named changes of the defaults")
     run.add_argument("-h", "--help", action="store_true", dest="wants_help")
-    command("resume", _resume, "go on with a run that was stopped").add_argument("folder", help="directory of the run")
+    resume = command("resume", _resume, "go on with a run that was stopped")
+    resume.add_argument("folder", help="directory of the run")
+    for sub in (run, resume):
+        sub.add_argument("--executor", help="where to simulate: dask://HOST:PORT, or dask for a local cluster")
+        sub.add_argument(
+            "--memory-gib", type=float, help="read larger training sets from disk; half the memory if not given"
+        )
     command("check", _check, "run the conformance kit on a plugin").add_argument("plugin")
     return parser
 
@@ -160,7 +167,7 @@ def _run(known: argparse.Namespace, settings: list[str], arguments: list[str]) -
     if known.out is None:
         raise typed.SettingsError("tmnre run needs --out DIR, a new directory for the results")
     chosen = typed.parse(recipe, settings, config=Path(known.config) if known.config else None, preset=known.preset)
-    return _execute(recipe, known.recipe, chosen, Path(known.out), arguments, resume=False)
+    return _execute(recipe, known.recipe, chosen, Path(known.out), known, arguments, resume=False)
 
 
 def _resume(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
@@ -169,20 +176,35 @@ def _resume(known: argparse.Namespace, settings: list[str], arguments: list[str]
 
     name, config = run.recorded(Path(known.folder))
     recipe = find_recipe(name)
-    return _execute(recipe, name, typed.parse(recipe, config=config), Path(known.folder), arguments, resume=True)
+    chosen = typed.parse(recipe, config=config)
+    return _execute(recipe, name, chosen, Path(known.folder), known, arguments, resume=True)
 
 
-def _execute(recipe: Recipe, name: str, chosen: Any, out: Path, arguments: list[str], *, resume: bool) -> int:
+def _execute(
+    recipe: Recipe,
+    name: str,
+    chosen: Any,
+    out: Path,
+    known: argparse.Namespace,
+    arguments: list[str],
+    *,
+    resume: bool,
+) -> int:
     from tmnre import run
     from tmnre.settings import dump
+    from tmnre.workers import dask
 
     analysis = recipe.build(chosen)
-    result = run.execute(analysis, out, config=dump(chosen), recipe=name, command=["tmnre", *arguments], resume=resume)
+    how = {"config": dump(chosen), "recipe": name, "command": ["tmnre", *arguments], "resume": resume}
+    with dask(known.executor, analysis.workers) if known.executor else nullcontext() as executor:
+        result = run.execute(analysis, out, **how, executor=executor, memory_gib=known.memory_gib)
     print(f"\n{'parameter':22s} {'median':>10s} {'90% interval':>24s}" + ("      truth" if result.truth else ""))
     for parameter, found in result.summary().items():
         low, high = found["interval_90"]
         truth = f"{result.truth[parameter]:11.4g}" if parameter in result.truth else ""
         print(f"{parameter:22s} {found['median']:10.4g} {f'[{low:.4g}, {high:.4g}]':>24s}{truth}")
+    for warning in result.warnings:
+        print(f"warning: {warning}")
     print(f"\n{result.simulations:,} simulations in {len(result.rounds)} rounds; results and figures in {out}")
     return 0
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from tmnre.region import Box
-from tmnre.simulator import Arrays, Simulator, Tensors, as_tensors
+from tmnre.rows import Rows
+from tmnre.simulator import Simulator, Tensors
 
 ROWS_AT_ONCE = 1024
 
@@ -28,7 +29,7 @@ class Draws:
 
     Parameters
     ----------
-    u (N, D), stored {"name": (N, ...)} : simulations whose stored parameters lie in the region
+    u (N, D), stored : simulations whose stored parameters lie in the region, and the rows of their arrays
     targets : names of parameters and derived quantities, the columns of z; parameters appear as u
     """
 
@@ -37,7 +38,7 @@ class Draws:
         simulator: Simulator,
         region: Box,
         u: np.ndarray,
-        stored: Arrays | Tensors,
+        stored: Rows,
         targets: Sequence[str],
         *,
         seed: int,
@@ -46,7 +47,7 @@ class Draws:
         self.simulator = simulator
         self.region = region
         self.targets = tuple(targets)
-        self.stored = as_tensors(stored)
+        self.stored = stored
         self.theta = torch.from_numpy(simulator.prior.from_cube(u))
         self.weight = torch.ones(len(u), dtype=torch.float64)
         self._columns = simulator.prior.columns(simulator.redrawn)
@@ -55,7 +56,7 @@ class Draws:
         generator = torch.Generator().manual_seed(seed)
         if self._tied:
             for rows in torch.arange(len(u)).split(ROWS_AT_ONCE):
-                stored_rows = self._stored_rows(rows)
+                stored_rows = stored.take(rows, self._derive_from)
                 count = proposals if self._columns else 1
                 self.theta[rows], share = self._propose(self.theta[rows], stored_rows, count, generator)
                 self.weight[rows] = share
@@ -69,9 +70,6 @@ class Draws:
     def effective_size(self) -> float:
         """Number of equally weighted rows worth the same, (sum w)^2 / sum w^2."""
         return float(self.weight.sum() ** 2 / self.weight.square().sum().clamp_min(1e-300))
-
-    def _stored_rows(self, rows: Tensor) -> Tensors:
-        return {name: array[rows] for name, array in self.stored.items()}
 
     def _propose(self, theta: Tensor, stored: Tensors, tries: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """theta with redrawn columns from the first accepted of `tries` proposals, and the accepted share (N,)."""
@@ -90,9 +88,13 @@ class Draws:
         chosen = candidates.reshape(tries, n, -1)[first, torch.arange(n)]
         return torch.where(allowed.any(0)[:, None], chosen, theta), allowed.double().mean(0)
 
-    def _cheap(self, stored: Tensors) -> Tensors:
+    @property
+    def _derive_from(self) -> Sequence[str] | None:
         """What `derive` reads; a simulator may name it in `derive_from` to spare copies of large arrays."""
-        names = getattr(self.simulator, "derive_from", None)
+        return getattr(self.simulator, "derive_from", None)
+
+    def _cheap(self, stored: Tensors) -> Tensors:
+        names = self._derive_from
         return stored if names is None else {name: stored[name] for name in names}
 
     def _redrawn(self, rows: Tensor, stored: Tensors, generator: torch.Generator, tries: int = 16) -> Tensor:
@@ -115,7 +117,7 @@ class Draws:
 
     def batch(self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True) -> tuple[Tensors, Tensor]:
         """x {"name": (n, ...)} and z (n, T) of the given rows, with fresh noise and (if asked) redrawn parameters."""
-        stored = self._stored_rows(rows)
+        stored = self.stored.take(rows)
         if redraw:
             self.theta[rows] = self._redrawn(rows, stored, generator)
         theta = self.theta[rows]
@@ -125,7 +127,7 @@ class Draws:
         """Row batches of one pass in random order; a row takes part with probability weight / max weight."""
         weight = self.weight[rows]
         taken = rows[torch.rand(len(rows), dtype=torch.float64, generator=generator) * weight.max() < weight]
-        shuffled = taken[torch.randperm(len(taken), generator=generator)]
+        shuffled = self.stored.shuffled(taken, generator)
         yield from shuffled.tensor_split(max(1, -(-len(taken) // batch_size)))
 
     def sample_targets(self, n: int, generator: torch.Generator) -> Tensor:
@@ -139,7 +141,7 @@ class Draws:
             return torch.from_numpy(self.region.sample(n, rng)[:, prior.columns(self.targets)])
         parts = []
         for rows in torch.multinomial(self.weight, n, replacement=True, generator=generator).split(ROWS_AT_ONCE):
-            stored = self._cheap(self._stored_rows(rows))
+            stored = self.stored.take(rows, self._derive_from)
             theta = self._redrawn(rows, stored, generator)
             parts.append(self.z_of(theta, stored))
         return torch.cat(parts)

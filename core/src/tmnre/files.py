@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,23 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Content of a JSON file."""
     return json.loads(path.read_text())
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file's content."""
+    total = 0
+    with path.open("rb") as content:
+        while block := content.read(1 << 22):
+            total = zlib.crc32(block, total)
+    return total
+
+
+def mismatch(folder: Path, sums: Mapping[str, int]) -> str | None:
+    """The first of the files {"name": checksum} that is missing or damaged; None if all are as they were written."""
+    for name, expected in sums.items():
+        try:
+            if checksum(folder / name) != expected:
+                return name
+        except OSError:
+            return name
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def infer(
     rounds: int = 6,
     seed: int = 0,
     folder: Path | str | None = None,
+    executor: Executor | None = None,
+    memory_gib: float | None = None,
     quiet: bool = False,
     **settings: Any,
 ) -> Result:
@@ -38,15 +41,18 @@ def infer(
     simulations : size of each round's training set; simulations of earlier rounds that still count are reused.
     rounds : at most this many; fewer when the region stops shrinking.
     folder : keep simulations and rounds here, and go on from what is there; None: a temporary folder.
+    executor : runs the simulations, for example of Dask; None: `workers` processes of this machine.
+    memory_gib : a larger training set is read from disk while training; None: half of the machine's memory.
     settings : other fields of `tmnre.Analysis`.
 
     Raises ValueError or TypeError when the pieces do not fit, SimulationError or TrainingError when a stage fails.
     """
     analysis = Analysis(simulator, observation, marginals, stages=(Stage(simulations),) * rounds, seed=seed, **settings)
-    reporting: dict[str, Any] = {"progress": partial(tqdm, disable=quiet, leave=False)}
+    how: dict[str, Any] = {"executor": executor, "memory_gib": memory_gib}
+    how["progress"] = partial(tqdm, disable=quiet, leave=False)
     if quiet:
-        reporting["say"] = lambda _: None
+        how["say"] = lambda _: None
     if folder is not None:
-        return Rounds(analysis, Path(folder), **reporting).run()
+        return Rounds(analysis, Path(folder), **how).run()
     with tempfile.TemporaryDirectory(prefix="tmnre-") as temporary:
-        return Rounds(analysis, Path(temporary), **reporting).run()
+        return Rounds(analysis, Path(temporary), **how).run()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,21 @@ from tmnre import diagnostics
 from tmnre.analysis import Analysis, Stage
 from tmnre.draws import Draws
 from tmnre.embedding import ResidualMLP
-from tmnre.files import read_json, write_json, write_text, write_whole
+from tmnre.files import read_json, write_json, write_whole
 from tmnre.ratio import RatioEstimator
 from tmnre.region import Box
 from tmnre.result import MarginalPosterior, Result
+from tmnre.resume import claim, is_done, mark_done
+from tmnre.rows import InMemory, OnDisk
 from tmnre.simulate import in_region, simulate, trial
 from tmnre.simulator import Simulator, Tensors, adopt, as_tensors
-from tmnre.store import Store
-from tmnre.train import fit, split
+from tmnre.store import Selection, Store
+from tmnre.train import fit
 from tmnre.truncate import tighten
 
 POSTERIOR_SAMPLES = 100_000
 COVERAGE_SIMULATIONS = 1000
+FAILURES_KEPT = 20
 Progress = Callable[..., tqdm]
 Say = Callable[[str], None]
 
@@ -55,11 +59,25 @@ class Trained:
 class Rounds:
     """The rounds of one analysis in one folder.
 
+    Simulations run on `executor` where one is given.  A training set larger than `memory_gib` (None: half of what the
+    machine has) is read from disk while training.
+
     Raises TypeError or ValueError when the analysis does not fit together (unknown marginals, wrong shapes).
     """
 
-    def __init__(self, analysis: Analysis, folder: Path, *, progress: Progress = tqdm, say: Say = print) -> None:
+    def __init__(
+        self,
+        analysis: Analysis,
+        folder: Path,
+        *,
+        executor: Executor | None = None,
+        memory_gib: float | None = None,
+        progress: Progress = tqdm,
+        say: Say = print,
+    ) -> None:
         self.analysis, self.folder, self.progress, self.say = analysis, Path(folder), progress, say
+        self.executor = executor
+        self.memory = half_of_memory() if memory_gib is None else memory_gib * 2**30
         self.simulator: Simulator = adopt(analysis.simulator)
         known = (*self.simulator.prior.names, *self.simulator.derived)
         truncated = self.simulator.prior.names if analysis.truncated is None else tuple(analysis.truncated)
@@ -78,12 +96,12 @@ class Rounds:
             if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
                 raise ValueError(f"the observation {name!r} holds NaN or infinite values; mask or fill them first")
         self.store = Store(self.folder / "store")
-        if not self.store.chunks(before_round=1):
+        if not self.store.shards(before_round=1):
             self._check_observation()
 
     def _check_observation(self) -> None:
         """One simulation tells whether the observation has the right form, before many are made."""
-        theta, stored = trial(self.simulator, self.analysis.seed)
+        theta, stored = trial(self.simulator, self.analysis.seed, self.analysis.max_failed)
         x = self.simulator.observe(as_tensors(stored), torch.from_numpy(theta), torch.Generator().manual_seed(0))
         found, expected = ({k: tuple(v.shape[1:]) for k, v in data.items()} for data in (self.observation, x))
         if found != expected:
@@ -91,6 +109,9 @@ class Rounds:
 
     def run(self) -> Result:
         """Run (or go on with) all rounds and return the posteriors of the last."""
+        claim(self.folder, self.analysis, self.simulator)
+        for problem in self.store.mend():
+            self.say(f"simulations {problem}; they are made again")
         region = Box.full(self.simulator.prior, self.simulator.constraints)
         last: Trained | None = None
         records: list[dict[str, Any]] = []
@@ -108,33 +129,22 @@ class Rounds:
 
     def _round(self, number: int, region: Box, stage: Stage, last: Trained | None, *, polish: bool) -> Trained:
         folder = self.folder / "rounds" / f"{number:02d}"
-        if (folder / "DONE").exists():
+        if is_done(folder, self.say):
             return self._finished(folder, number)
         folder.mkdir(parents=True, exist_ok=True)
         times = {"start": time.monotonic()}
         keep = lambda u: in_region(self.simulator, region, u)  # noqa: E731 - read where it is used
-        earlier = self.store.chunks(before_round=number)
+        earlier = self.store.shards(before_round=number)
         reused = min(self.store.count(earlier, keep), stage.simulations)
         self.say(
             f"round {number}: log prior volume {self._log_volume(number):.2f}, "
             f"{stage.simulations - reused} new simulations, {reused} reused"
         )
-        simulate(
-            self.simulator,
-            self.store,
-            region,
-            stage.simulations - reused,
-            round_number=number,
-            seed=self.analysis.seed,
-            workers=self.analysis.workers,
-            chunk_size=self.analysis.chunk_size,
-            progress=self.progress,
-        )
+        self._simulate(number, region, stage.simulations - reused)
         times["simulate"] = time.monotonic()
-        u, stored = self.store.load(self.store.chunks(before_round=number + 1), keep, stage.simulations)
+        selection = self.store.select(self.store.shards(before_round=number + 1), keep, stage.simulations)
         seed = int(np.random.SeedSequence([self.analysis.seed, number, 2]).generate_state(1)[0])
-        draws = Draws(self.simulator, region, u, stored, self.targets, seed=seed)
-        del stored
+        draws = Draws(self.simulator, region, selection.u, self._rows(selection), self.targets, seed=seed)
         warm = last is not None and last.record["kept"] > self.analysis.truncation.warm_start_ratio
         reduction = last.reduction if warm else self._fit_reduction(draws, seed)
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
@@ -161,7 +171,8 @@ class Rounds:
             "simulations": stage.simulations,
             "simulated": stage.simulations - reused,
             "reused": reused,
-            "failed": self.store.failures(number),
+            "failed": len(failures := self.store.failures(number)),
+            "failures": failures[:FAILURES_KEPT],
             "effective_simulations": draws.effective_size,
             "acceptance": float(draws.weight.mean()),
             "steps": curve[-1]["step"] if curve else 0,
@@ -186,6 +197,30 @@ class Rounds:
         )
         return trained
 
+    def _simulate(self, number: int, region: Box, n: int) -> None:
+        simulate(
+            self.simulator,
+            self.store,
+            region,
+            n,
+            round_number=number,
+            seed=self.analysis.seed,
+            executor=self.executor,
+            workers=self.analysis.workers,
+            shard_size=self.analysis.shard_size,
+            max_failed=self.analysis.max_failed,
+            progress=self.progress,
+        )
+
+    def _rows(self, selection: Selection) -> InMemory | OnDisk:
+        if selection.nbytes <= self.memory:
+            return InMemory(selection.load())
+        self.say(
+            f"{selection.nbytes / 2**30:.1f} GiB of simulations are more than the {self.memory / 2**30:.1f} GiB "
+            f"allowed in memory; training reads them from disk"
+        )
+        return OnDisk(selection, self.memory)
+
     def _threads(self):
         return torch_threads(self.analysis.training.threads)
 
@@ -198,7 +233,7 @@ class Rounds:
         rows = torch.multinomial(
             draws.weight, min(4096, len(draws)), replacement=True, generator=torch.Generator().manual_seed(seed)
         )
-        return self.simulator.fit_reduction({k: v[rows] for k, v in draws.stored.items()}, draws.theta[rows])
+        return self.simulator.fit_reduction(draws.stored.take(rows), draws.theta[rows])
 
     def _new_estimator(self, draws: Draws, seed: int) -> RatioEstimator:
         generator = torch.Generator().manual_seed(seed)
@@ -214,7 +249,7 @@ class Rounds:
             return RatioEstimator(embedding, self.marginals, self.targets, z, features)
 
     def _coverage(self, estimator: RatioEstimator, draws: Draws, seed: int) -> dict[str, Any]:
-        _, held = split(len(draws), self.analysis.training.validation_fraction, seed)
+        _, held = draws.stored.split(self.analysis.training.validation_fraction, seed)
         generator = torch.Generator().manual_seed(seed + 3)
         rows = torch.cat(list(draws.epoch(held, len(held), generator)))[:COVERAGE_SIMULATIONS]
         x, z = draws.batch(rows, generator)
@@ -232,16 +267,17 @@ class Rounds:
         write_whole(folder / "checkpoint.pt", lambda path: torch.save(state, path))
         write_json(folder / "training.json", curve)
         write_json(folder / "region.json", trained.record)
-        write_text(folder / "DONE", "")
+        mark_done(folder, ("checkpoint.pt", "training.json", "region.json"))
 
     def _finished(self, folder: Path, number: int) -> Trained:
         """A finished round from its folder; the network's shape follows from the data, the weights from the file."""
         record = read_json(folder / "region.json")
         state = torch.load(folder / "checkpoint.pt", weights_only=True)
         region = Box.from_dict(record["region"])
+        self._simulate(number, region, record["simulated"])  # only what has been damaged
         keep = lambda u: in_region(self.simulator, region, u)  # noqa: E731 - read where it is used
-        u, stored = self.store.load(self.store.chunks(before_round=number + 1), keep, 256)
-        draws = Draws(self.simulator, region, u, stored, self.targets, seed=0)
+        selection = self.store.select(self.store.shards(before_round=number + 1), keep, 256)
+        draws = Draws(self.simulator, region, selection.u, InMemory(selection.load()), self.targets, seed=0)
         reduction = state["reduction"]
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         draws.weight.clamp_(min=1e-9)
@@ -262,6 +298,11 @@ class Rounds:
             for m, names in enumerate(self.marginals)
         }
         return Result(marginals, records, dict(self.analysis.truth), dict(self.analysis.labels))
+
+
+def half_of_memory() -> float:
+    """Half of the machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
 
 
 class torch_threads:  # noqa: N801 - a context manager, used like a function

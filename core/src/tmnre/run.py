@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from concurrent.futures import Executor
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,18 +28,27 @@ class RunError(RuntimeError):
 
 
 def execute(
-    analysis: Analysis, out: Path, *, config: str, recipe: str, command: list[str], resume: bool = False
+    analysis: Analysis,
+    out: Path,
+    *,
+    config: str,
+    recipe: str,
+    command: list[str],
+    resume: bool = False,
+    executor: Executor | None = None,
+    memory_gib: float | None = None,
 ) -> Result:
     """Run an analysis in a directory of its own and write its results there.
 
     Leaves config.yaml, meta.json, store/, rounds/NN/, posterior.h5, summary.json and figures/.  With `resume` the
-    finished rounds and simulations of the directory are kept.  Raises RunError when the directory is in use or cannot
-    be written, before anything is computed.
+    finished rounds and simulations of the directory are kept; `executor` and `memory_gib` as for `Rounds`.  Raises
+    RunError when the directory is in use or cannot be written, before anything is computed.
     """
     out = Path(out)
     started = time.time()
     # in a log, a line now and then
-    rounds = Rounds(analysis, out, progress=partial(tqdm, mininterval=0.1 if sys.stderr.isatty() else 10.0))
+    progress = partial(tqdm, mininterval=0.1 if sys.stderr.isatty() else 10.0)
+    rounds = Rounds(analysis, out, executor=executor, memory_gib=memory_gib, progress=progress)
     if not resume:
         _create(out)
         write_text(out / "config.yaml", config)
@@ -94,8 +104,8 @@ def summary(result: Result) -> dict[str, Any]:
     """What summary.json holds: parameters, marginals' effective samples, rounds, simulations, calibration."""
     last = result.rounds[-1]
     keys = (
-        *("round", "simulations", "simulated", "reused", "failed", "steps", "kept", "log_volume", "next_log_volume"),
-        *("best_validation_loss", "lost_mass", "seconds"),
+        *("round", "simulations", "simulated", "reused", "failed", "failures", "steps", "kept", "log_volume"),
+        *("next_log_volume", "best_validation_loss", "lost_mass", "seconds"),
     )
     return {
         "parameters": result.summary(),
@@ -104,6 +114,7 @@ def summary(result: Result) -> dict[str, Any]:
         "simulations": result.simulations,
         "rounds": [{key: record[key] for key in keys} for record in result.rounds],
         "coverage": last["coverage"],
+        "warnings": result.warnings,
     }
 
 

@@ -1,35 +1,33 @@
-"""Draw parameters from the region and run the costly part of the simulator, in chunks, in worker processes.
+"""Draw parameters from the region and run the costly part of the simulator, shard by shard, wherever there are workers.
 
-Each chunk has seeds of its own, derived from (seed, round, chunk), so the result does not depend on the number of
+Each shard has seeds of its own, derived from (seed, round, shard), so the result does not depend on the number of
 workers or on where an earlier run was stopped.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 from tqdm import tqdm
 
 from tmnre.region import Box
 from tmnre.simulator import Arrays, Simulator
 from tmnre.store import Store
+from tmnre.workers import processes
 
-T = TypeVar("T")
-MAX_FAILED = 0.05
-"""share of simulations that may fail (raise, or return values that are not finite) before a chunk is an error"""
+Failure = dict[str, Any]
 
 
 class SimulationError(RuntimeError):
-    """The simulator failed; the message names chunk, parameters and reason."""
+    """The simulator failed; the message names parameters and reason."""
 
 
 def in_region(simulator: Simulator, region: Box, u: np.ndarray) -> np.ndarray:
@@ -64,6 +62,26 @@ def draw(simulator: Simulator, region: Box, n: int, rng: np.random.Generator, *,
     return accepted[:n]
 
 
+class _Tally:
+    """Simulations tried and failed, against the share that may fail."""
+
+    def __init__(self, allowed: float, where: str) -> None:
+        self.allowed, self.where = allowed, where
+        self.tried, self.failures = 0, []
+
+    def add(self, tried: int, failures: list[Failure], cause: Exception | None = None) -> None:
+        """Count; raise SimulationError, with the first failure, when more fail than chance explains."""
+        self.tried += tried
+        self.failures += failures
+        # by chance once in a million: a run looks thousands of times, and a few failures in a row are no verdict
+        if self.failures and stats.binom.sf(len(self.failures) - 1, self.tried, self.allowed) < 1e-6:
+            first = self.failures[0]
+            raise SimulationError(
+                f"{len(self.failures)} of {self.tried} simulations failed in {self.where}, the first at "
+                f"{first['theta']}: {first['error']}; mend the simulator there, narrow the prior or raise max_failed"
+            ) from cause
+
+
 @dataclass(frozen=True)
 class _Task:
     simulator: Simulator
@@ -71,36 +89,67 @@ class _Task:
     region: Box
     seed: int
     round_number: int
+    max_failed: float
 
-    def run(self, chunk: int, n: int) -> None:
-        """Simulate and write one chunk of n rows; simulations that fail are replaced and counted."""
-        rng, noise = (np.random.default_rng([self.seed, self.round_number, chunk, i]) for i in (0, 1))
-        u_parts, stored_parts = [], []
-        done, failed = 0, 0
+    def run(self, number: int, n: int) -> tuple[int, list[Failure]]:
+        """Simulate and write one shard of n rows; simulations that fail are replaced and recorded."""
+        seeds = [self.seed, self.round_number, number]
+        rng, noise = (np.random.default_rng([*seeds, i]) for i in (0, 1))
+        tally = _Tally(self.max_failed, f"shard {number}")
+        u_parts, stored_parts, done = [], [], 0
         while done < n:
             u = draw(self.simulator, self.region, n - done, rng)
-            theta = self.simulator.prior.from_cube(u)
-            stored = _checked(self.simulator.simulate(theta, noise), theta, chunk)
-            good = finite_rows(stored)
-            failed += int((~good).sum())
-            if failed > max(1, MAX_FAILED * n):
-                worst = dict(zip(self.simulator.prior.names, theta[np.argmin(good)].tolist(), strict=True))
-                raise SimulationError(
-                    f"{failed} of {n} simulations in chunk {chunk} are not finite, the first at {worst}; "
-                    f"mend the simulator there or narrow the prior"
-                )
-            u_parts.append(u[good])
-            stored_parts.append({name: array[good] for name, array in stored.items()})
-            done += int(good.sum())
+            stored, good = self._attempt(self.simulator.prior.from_cube(u), noise, tally)
+            if good.any():
+                u_parts.append(u[good])
+                stored_parts.append({name: array[good] for name, array in stored.items()})
+                done += int(good.sum())
         joined = {name: np.concatenate([part[name] for part in stored_parts]) for name in stored_parts[0]}
-        self.store.write(self.round_number, chunk, np.concatenate(u_parts), joined, failed)
+        about = {"seed": seeds, "region": self.region.to_dict(), "tried": tally.tried, "failures": tally.failures}
+        self.store.write(self.round_number, number, np.concatenate(u_parts), joined, about)
+        return tally.tried, tally.failures
+
+    def _attempt(self, theta: np.ndarray, noise: np.random.Generator, tally: _Tally) -> tuple[Arrays, np.ndarray]:
+        """Stored arrays of theta (N, D), and which rows succeeded (N,); counts the rest."""
+        reason, cause = "values that are not finite", None
+        try:
+            stored = _checked(self.simulator.simulate(theta, noise), theta)
+            good = finite_rows(stored)
+        except SimulationError:
+            raise
+        except Exception as error:
+            if len(theta) > 1:  # to blame are some of the rows: one at a time
+                return self._one_by_one(theta, noise, tally)
+            stored, good = {}, np.zeros(1, dtype=bool)
+            reason, cause = f"{type(error).__name__}: {error}", error
+        tally.add(len(theta), [_failure(self.simulator, row, reason) for row in theta[~good]], cause)
+        return stored, good
+
+    def _one_by_one(self, theta, noise, tally) -> tuple[Arrays, np.ndarray]:
+        rngs = noise.spawn(len(theta))
+        found = [self._attempt(row[None], rng, tally) for row, rng in zip(theta, rngs, strict=True)]
+        good = np.concatenate([row_good for _, row_good in found])
+        blank = next((stored for stored, row_good in found if row_good[0]), {})
+        rows = [stored if row_good[0] else blank for stored, row_good in found]
+        return {name: np.concatenate([row[name] for row in rows]) for name in blank}, good
 
 
-def trial(simulator: Simulator, seed: int) -> tuple[np.ndarray, Arrays]:
-    """theta (1, D) from the prior, and what `simulate` returns for it; raises SimulationError as `simulate` would."""
+def trial(simulator: Simulator, seed: int, max_failed: float = 0.05) -> tuple[np.ndarray, Arrays]:
+    """theta (1, D) from the prior, and what `simulate` returns for it; the next where one fails."""
     rng = np.random.default_rng(seed)
-    theta = simulator.prior.sample(1, rng)
-    return theta, _guarded(lambda: _checked(simulator.simulate(theta, rng), theta, 0), 0)
+    tally = _Tally(max_failed, "a trial")
+    while True:
+        theta = simulator.prior.sample(1, rng)
+        try:
+            return theta, _checked(simulator.simulate(theta, rng), theta)
+        except SimulationError:
+            raise
+        except Exception as error:
+            tally.add(1, [_failure(simulator, theta[0], f"{type(error).__name__}: {error}")], error)
+
+
+def _failure(simulator: Simulator, theta: np.ndarray, reason: str) -> Failure:
+    return {"theta": dict(zip(simulator.prior.names, theta.tolist(), strict=True)), "error": reason}
 
 
 def finite_rows(stored: Arrays) -> np.ndarray:
@@ -108,39 +157,18 @@ def finite_rows(stored: Arrays) -> np.ndarray:
     return np.logical_and.reduce([np.isfinite(a).reshape(len(a), -1).all(axis=1) for a in stored.values()])
 
 
-def _checked(stored: Arrays, theta: np.ndarray, chunk: int) -> Arrays:
+def _checked(stored: Arrays, theta: np.ndarray) -> Arrays:
     if not isinstance(stored, dict) or not stored:
-        raise SimulationError(f"simulate must return a dict of arrays, got {type(stored).__name__} (chunk {chunk})")
+        raise SimulationError(f"simulate must return a dict of arrays, got {type(stored).__name__}")
     stored = {name: np.asarray(array) for name, array in stored.items()}
     for name, array in stored.items():
         if array.shape[:1] != (len(theta),):
             raise SimulationError(
                 f"simulate must return {name!r} with {len(theta)} rows, one per row of theta, got shape {array.shape}"
             )
+        if array.dtype.kind not in "biufc":
+            raise SimulationError(f"simulate must return numbers, got {name!r} of type {array.dtype}")
     return stored
-
-
-_task: _Task | None = None
-
-
-def _start_worker(task: _Task) -> None:
-    global _task
-    torch.set_num_threads(1)
-    _task = task
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker waits for tasks on a queue that its siblings hold open as well, so it would outlive a killed run."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _run_in_worker(chunk: int, n: int) -> None:
-    assert _task is not None
-    _task.run(chunk, n)
 
 
 def simulate(
@@ -151,41 +179,41 @@ def simulate(
     *,
     round_number: int,
     seed: int,
+    executor: Executor | None = None,
     workers: int | None = 1,
-    chunk_size: int = 500,
+    shard_size: int = 500,
+    max_failed: float = 0.05,
     progress: Callable[..., tqdm] = tqdm,
 ) -> None:
-    """Bring the store to n simulations of this round; whole chunks already there are kept.
+    """Bring the store to n simulations of this round; whole shards already there are kept.
 
-    Raises SimulationError when the simulator raises, returns wrong shapes, or fails too often.
+    On `executor` where one is given (its workers must see the store's folder), else in `workers` processes, or in this
+    process with workers=1.
+
+    Raises SimulationError when the simulator returns wrong shapes or fails too often.
     """
-    sizes = [min(chunk_size, n - start) for start in range(0, n, chunk_size)]
-    missing = [i for i, size in enumerate(sizes) if store.rows(round_number, i) != size]
-    task = _Task(simulator, store, region, seed, round_number)
+    sizes = [min(shard_size, n - start) for start in range(0, n, shard_size)]
+    manifests = [store.manifest(round_number, i) for i in range(len(sizes))]
+    there = [m is not None and m["rows"] == size for m, size in zip(manifests, sizes, strict=True)]
+    missing = [i for i, found in enumerate(there) if not found]
+    tally = _Tally(max_failed, f"round {round_number}")
+    for manifest in (m for m, found in zip(manifests, there, strict=True) if found):
+        tally.add(manifest["tried"], manifest["failures"])
+    task = _Task(simulator, store, region, seed, round_number, max_failed)
     workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
     with progress(total=n, initial=n - sum(sizes[i] for i in missing), desc="simulating", unit="sim") as bar:
-        if workers == 1:
+        if executor is None and workers == 1:
             for i in missing:
-                _guarded(lambda i=i: task.run(i, sizes[i]), i)
+                tally.add(*task.run(i, sizes[i]))
                 bar.update(sizes[i])
             return
-        # fork hands the simulator over without pickling it; the workers then run one thread each
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-        with ProcessPoolExecutor(workers, context, _start_worker, (task,)) as pool:
-            futures = {pool.submit(_run_in_worker, i, sizes[i]): i for i in missing}
+        with nullcontext(executor) if executor else processes(workers, task.run) as pool:
+            futures = {pool.submit(task.run, i, sizes[i]): i for i in missing}
             try:
                 for future in as_completed(futures):
-                    _guarded(future.result, futures[future])
+                    tally.add(*future.result())
                     bar.update(sizes[futures[future]])
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                for future in futures:
+                    future.cancel()
                 raise
-
-
-def _guarded(call: Callable[[], T], chunk: int) -> T:
-    try:
-        return call()
-    except SimulationError:
-        raise
-    except Exception as error:
-        raise SimulationError(f"the simulator raised {type(error).__name__} in chunk {chunk}: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from tmnre.analysis import Training
 from tmnre.draws import Draws
-from tmnre.losses import contrasts, nre_c
+from tmnre.losses import contrasts, imbalance, nre_a, nre_c
 from tmnre.ratio import RatioEstimator
 
 VALIDATIONS = 50
@@ -63,7 +64,9 @@ class _Module(lightning.LightningModule):
             a, b = (v[:whole].unflatten(0, (-1, group)).permute(0, 2, 1, 3).float() for v in (a, b))
             logits = (a @ b.transpose(-1, -2)).permute(0, 2, 3, 1)  # (groups, K+1 of x, K+1 of z, M)
             joint, marginal = contrasts(logits)
-            return nre_c(joint, marginal)
+            how = self.settings
+            loss = nre_a(joint, marginal) if how.loss == "nre_a" else nre_c(joint, marginal, how.gamma)
+            return loss + how.balance * imbalance(joint, marginal) if how.balance else loss
 
     def training_step(self, batch, _) -> Tensor:
         loss = self._losses(batch).sum()
@@ -102,17 +105,14 @@ class _Patience(EarlyStopping):
 
 
 class _Progress(Callback):
-    def __init__(self, steps: int, progress: Callable[..., tqdm]) -> None:
-        self.bar = progress(total=steps, desc="training", unit="step")
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         self.bar.update()
 
     def on_validation_end(self, trainer, module) -> None:
         self.bar.set_postfix(val_loss=f"{trainer.callback_metrics['val_loss']:.4f}", refresh=False)
-
-    def teardown(self, trainer, module, stage) -> None:
-        self.bar.close()
 
 
 class _Curve(Callback):
@@ -136,13 +136,6 @@ class _Curve(Callback):
         self._sum, self._count = 0.0, 0
         if value < self.best:
             self.best, self.best_state = value, copy.deepcopy(module.estimator.state_dict())
-
-
-def split(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Training and validation rows: a simulation is in one or the other, whatever is redrawn of it."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    held = max(1, round(fraction * n))
-    return order[held:], order[:held]
 
 
 def fit(
@@ -172,7 +165,7 @@ def fit(
             f"{len(draws)} simulations worth {draws.effective_size:.0f} are too few to train on; "
             f"give this stage more simulations"
         )
-    rows = split(len(draws), settings.validation_fraction, seed)
+    rows = draws.stored.split(settings.validation_fraction, seed)
     batch_size = min(settings.batch_size, len(rows[0]))
     peak = settings.warm_learning_rate if warm else settings.learning_rate
     curve = _Curve()
@@ -204,7 +197,7 @@ def _cycle(
 ) -> None:
     """One cycle of the schedule; leaves the best weights of all cycles so far in the estimator."""
     module = _Module(estimator.train(), settings, peak, steps)
-    with _quiet_lightning():
+    with _quiet_lightning(), progress(total=steps, desc="training", unit="step") as bar:
         trainer = lightning.Trainer(
             max_steps=steps,
             max_epochs=-1,
@@ -219,9 +212,16 @@ def _cycle(
             enable_progress_bar=False,
             enable_model_summary=False,
             # set last: each reads what the one before it has seen
-            callbacks=[_Progress(steps, progress), curve, _Patience("val_loss", patience=settings.patience)],
+            callbacks=[_Progress(bar), curve, _Patience("val_loss", patience=settings.patience)],
         )
-        trainer.fit(module, *(DataLoader(part, batch_size=None) for part in batches))
+        try:
+            trainer.fit(module, *(DataLoader(part, batch_size=None) for part in batches))
+        except SystemExit as stop:
+            if not isinstance(stop.__context__, KeyboardInterrupt):
+                raise
+            # Lightning turns Ctrl-C into an exit of its own, deaf to the next one
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from stop
     curve.step += trainer.global_step
     if curve.best_state is not None:
         estimator.load_state_dict(curve.best_state)
