@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DISTRIBUTIONS := core plugins/gw plugins/lensing plugins/popsources plugins/fields
+PLUGINS := plugins/gw plugins/lensing plugins/popsources plugins/fields
+DISTRIBUTIONS := core $(PLUGINS)
 RUNS ?= runs
 
 .PHONY: install demo test validate bench wheels clean
@@ -13,8 +14,8 @@ install: $(VENV)/.installed
 $(VENV)/.installed: constraints.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt $(addprefix --editable ,$(addprefix ./,$(DISTRIBUTIONS))) \
-		'./core[dask,export]' pytest ruff dynesty
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable './core[dask,export]' \
+		$(addprefix --editable ./,$(PLUGINS)) pytest ruff dynesty
 	touch $@
 
 demo: install
@@ -30,6 +31,7 @@ validate: install
 	$(BIN)/python validation/linear_gaussian.py
 	$(BIN)/python validation/gw_demo.py
 	$(BIN)/python validation/gw150914.py
+	$(BIN)/python validation/gw_injections.py
 
 bench: install
 	$(BIN)/python benchmarks/training_throughput.py
