@@ -53,7 +53,7 @@ def analysis(gib: float, steps: int):
         list(Linear.prior.names),
         stages=(tmnre.Stage(rows, steps),),
         workers=2,
-        # few enough for validation to fit into a quarter of the budget, or the two ways would validate on different sets
+        # validation has to fit into a quarter of the budget, or the two ways would not validate alike
         training=tmnre.Training(threads=1, accelerator="cpu", validation_fraction=0.02),
     )
     return made, covariance @ matrix.T @ x / NOISE**2, covariance
