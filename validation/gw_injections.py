@@ -242,18 +242,17 @@ def main() -> None:
         settings = typed.parse(recipe, [*given, f"--seed={number}"], preset=options.preset)
         analysis = recipe.build(settings)
         out = options.runs / f"injection-{options.preset or 'default'}-{number}"
-        started = time.time()
         result = run.execute(
             analysis, out, config=typed.dump(settings), recipe="gw/gw150914", command=[], resume=out.exists()
         )
-        wall = time.time() - started
         coverage = result.rounds[-1]["coverage"]
         found = {
             **stamp(),
             "injection": number,
             "truth": truth,
             "waveforms": result.simulations,
-            "wall_s": round(wall),
+            # of the rounds, so that it holds for a run that was resumed
+            "wall_s": round(sum(sum(record["seconds"].values()) for record in result.rounds)),
             "rank_of_truth": {n: float(_rank(result, n, truth[n])) for n in COMPARED},
             "held_out_coverage_90": {n: coverage[n]["0.90"] for n in COMPARED},
             "coverage_simulations": coverage["simulations"],

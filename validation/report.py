@@ -162,7 +162,7 @@ def gw_injections() -> str:
             f"### Injection {e['injection']}: {truth['mass_1']:.1f} + {truth['mass_2']:.1f} Msun, "
             f"{truth['luminosity_distance']:.0f} Mpc, signal-to-noise ratio {truth['snr']:.1f}\n\n{made(e)}\n\n"
             f"{e['waveforms']:,} waveforms, {e['wall_s']} s; exact sampler {exact['waveforms']:,} waveforms, "
-            f"{exact['wall_s']} s, {exact['effective_samples']:.0f} effective samples. JSD mean "
+            f"{exact['wall_s']} s; its halves differ by {exact['drift_sd']:.2f} sd at most. JSD mean "
             f"{exact['jsd_mean']:.4f}, worst {exact['jsd_max']:.4f}.\n\n" + table(head, rows)
         )
     return "\n".join(parts)
