@@ -26,6 +26,8 @@ class Stage:
     """simulations in the training set of this round, those reused from earlier rounds included"""
     steps: int | None = None
     """optimiser steps; None: cycles of doubling length until the validation loss stops improving"""
+    afresh: bool = False
+    """start from random weights, with reduction and quantile tables fitted to this region, however little it shrank"""
 
 
 @dataclass(frozen=True)

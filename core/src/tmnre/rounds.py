@@ -1,8 +1,9 @@
 """The loop: simulate in the region, train, tighten the region, again; until it stops shrinking.
 
 While the region still shrinks, training is kept short: a rough ratio is wide and loses nothing.  Once it keeps more
-than `stop_ratio` of its volume the next round trains until the validation loss settles; if the region then still does
-not shrink, that round is the last.  Stages that say how many steps to train all run, as they say.
+than `stop_ratio` of its volume the next round trains, from random weights, until the validation loss settles; if the
+region then still does not shrink, that round is the last.  Stages that say how many steps to train all run, as they
+say.
 
 Each finished round leaves a folder with its region, its training curve, its weights and a DONE file.  A run that was
 stopped goes on from the last finished round; seeds depend on the round's number only, so it ends the same.
@@ -145,7 +146,8 @@ class Rounds:
         selection = self.store.select(self.store.shards(before_round=number + 1), keep, stage.simulations)
         seed = int(np.random.SeedSequence([self.analysis.seed, number, 2]).generate_state(1)[0])
         draws = Draws(self.simulator, region, selection.u, self._rows(selection), self.targets, seed=seed)
-        warm = last is not None and last.record["kept"] > self.analysis.truncation.warm_start_ratio
+        afresh = stage.afresh or (polish and stage.steps is None)
+        warm = last is not None and not afresh and last.record["kept"] > self.analysis.truncation.warm_start_ratio
         reduction = last.reduction if warm else self._fit_reduction(draws, seed)
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         x_o = draws.simulator.reduce(self.observation)
