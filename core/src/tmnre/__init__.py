@@ -12,7 +12,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "analysis": ("Analysis", "Stage", "Training", "Truncation"),
-    "embedding": ("ResidualBlock", "ResidualMLP", "Standardise"),
+    "embedding": (
+        *("CNN1d", "CompressedMLP", "DeepSet", "LinearCompression", "ResidualBlock", "ResidualMLP", "SetTransformer"),
+        *("Standardise", "UNet", "UNetFeatures"),
+    ),
     "inference": ("infer",),
     "plugin": ("Plugin", "RecipeEntry"),
     "prior": (
@@ -29,7 +32,18 @@ __all__ = sorted(_MODULE)
 
 if TYPE_CHECKING:
     from tmnre.analysis import Analysis, Stage, Training, Truncation
-    from tmnre.embedding import ResidualBlock, ResidualMLP, Standardise
+    from tmnre.embedding import (
+        CNN1d,
+        CompressedMLP,
+        DeepSet,
+        LinearCompression,
+        ResidualBlock,
+        ResidualMLP,
+        SetTransformer,
+        Standardise,
+        UNet,
+        UNetFeatures,
+    )
     from tmnre.inference import infer
     from tmnre.plugin import Plugin, RecipeEntry
     from tmnre.prior import (
