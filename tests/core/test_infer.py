@@ -96,6 +96,7 @@ def test_truncated_rounds_reach_the_exact_posterior(linear_gaussian):
     x = simulator.simulate(rng.standard_normal((1, 3)), rng)["x"][0]
     result = infer(simulator, {"x": x}, NAMES, simulations=5000, rounds=3, quiet=True)
     mean, covariance = simulator.posterior(x)
+    assert not result.rounds[-1]["warm_start"]
     # sd / prior sd is 0.05: eps = 1e-6 leaves less than half of the quantiles of every parameter
     widths = {name: high - low for name, (low, high) in result.rounds[-1]["region"]["cube"].items()}
     assert max(widths.values()) < 0.5
@@ -113,9 +114,9 @@ def test_resume_is_bit_identical(linear_gaussian, tmp_path, monkeypatch, warm):
         linear_gaussian,
         {"x": observe(linear_gaussian, 3)},
         [*NAMES, ("b", "c")],
-        stages=(Stage(600, steps=40), Stage(900, steps=30)),
+        stages=(Stage(600, steps=40), Stage(900, steps=30, afresh=not warm)),
         training=Training(batch_size=128, candidates=15, accelerator="cpu"),
-        truncation=Truncation(epsilon=1e-4, warm_start_ratio=0.0 if warm else 1.0),
+        truncation=Truncation(epsilon=1e-4, warm_start_ratio=0.0),
         shard_size=100,
     )
 

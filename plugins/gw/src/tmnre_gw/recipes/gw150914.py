@@ -155,11 +155,13 @@ def build(settings: Settings) -> Analysis:
     ]
     marginals, truncated = binary.targets(simulator)
     observation = {"strain": np.stack(observed)}
+    rounds = zip(settings.schedule.waveforms, settings.schedule.steps, strict=True)
+    last = len(settings.schedule.steps) - 1
     return Analysis(
         simulator,
         observation,
         marginals,
-        stages=[Stage(n, steps) for n, steps in zip(settings.schedule.waveforms, settings.schedule.steps, strict=True)],
+        stages=[Stage(n, steps, afresh=i == last) for i, (n, steps) in enumerate(rounds)],
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,
