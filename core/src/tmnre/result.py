@@ -159,12 +159,17 @@ class Result:
             for key, m in self.marginals.items()
             if m.effective_sample_size < FEW_SAMPLES
         ]
-        coverage = self.rounds[-1].get("coverage", {}) if self.rounds else {}
+        last = self.rounds[-1] if self.rounds else {}
+        p_of = {
+            name: c["p_uniform"]
+            for name, c in last.get("coverage", {}).items()
+            if name in self.names and not c["passed"]
+        }
+        p_of |= {check["name"]: check["p_value"] for check in last.get("diagnostics", ()) if not check["passed"]}
         wrong = [
-            f"{name}: not calibrated on simulations held out (p = {coverage[name]['p_uniform']:.0e}); more steps or "
-            f"more simulations in the last round should mend it"
-            for name in self.names
-            if name in coverage and not coverage[name]["passed"]
+            f"{name}: not calibrated on simulations held out (p = {p:.0e}); more steps or more simulations in the last "
+            f"round should mend it"
+            for name, p in p_of.items()
         ]
         return few + wrong
 

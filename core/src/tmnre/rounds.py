@@ -186,7 +186,7 @@ class Rounds:
             "log_volume": self._log_volume(number),
             "next_log_volume": self._log_volume(number) + float(np.log(tightened.kept)),
             "lost_mass": tightened.lost_mass,
-            "coverage": self._coverage(estimator, draws, seed),
+            **self._diagnose(estimator, draws, seed),
         }
         times["evaluate"] = time.monotonic()
         marks = list(times)
@@ -250,14 +250,24 @@ class Rounds:
                 features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
             return RatioEstimator(embedding, self.marginals, self.targets, z, features)
 
-    def _coverage(self, estimator: RatioEstimator, draws: Draws, seed: int) -> dict[str, Any]:
+    def _diagnose(self, estimator: RatioEstimator, draws: Draws, seed: int) -> dict[str, Any]:
+        """Calibration on simulations that training has not seen: central intervals, and densities of all marginals."""
         _, held = draws.stored.split(self.analysis.training.validation_fraction, seed)
         generator = torch.Generator().manual_seed(seed + 3)
         rows = torch.cat(list(draws.epoch(held, len(held), generator)))[:COVERAGE_SIMULATIONS]
         x, z = draws.batch(rows, generator)
+        prior_z = draws.sample_targets(4000, generator)
         with torch.no_grad():
-            ranks = diagnostics.ranks(estimator, x, z, draws.sample_targets(4000, generator))
-        return {"simulations": len(rows), **{name: diagnostics.coverage(rank) for name, rank in ranks.items()}}
+            central = diagnostics.ranks(estimator, x, z, prior_z)
+        density = diagnostics.density_ranks(estimator, x, z, prior_z, generator=generator)
+        checks = [diagnostics.expected_coverage(rank, name=", ".join(names)) for names, rank in density.items()]
+        return {
+            "coverage": {
+                "simulations": len(rows),
+                **{name: diagnostics.coverage(rank) for name, rank in central.items()},
+            },
+            "diagnostics": [check.to_dict() for check in checks],
+        }
 
     def _write(self, folder: Path, trained: Trained, curve: list[dict[str, float]]) -> None:
         state = {

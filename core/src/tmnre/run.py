@@ -114,6 +114,7 @@ def summary(result: Result) -> dict[str, Any]:
         "simulations": result.simulations,
         "rounds": [{key: record[key] for key in keys} for record in result.rounds],
         "coverage": last["coverage"],
+        "diagnostics": last["diagnostics"],
         "warnings": result.warnings,
     }
 
