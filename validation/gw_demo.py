@@ -164,10 +164,9 @@ def coverage(n: int, runs: Path) -> None:
             below = result[name].samples[:, 0] < result.truth[name]
             ranks.setdefault(name, []).append(float(result[name].weights[below].sum()))
         print(i, {name: round(values[-1], 3) for name, values in ranks.items()}, flush=True)
-    table = {name: {"inside_90": sum(values), "of": n, "ranks": ranks[name]} for name, values in inside.items()}
-    summary = {**stamp(), "parameters": table}
-    (RESULTS / "gw_demo_coverage.json").write_text(json.dumps(summary, indent=1) + "\n")
-    print({name: f"{row['inside_90']}/{n}" for name, row in table.items()})
+        table = {name: {"inside_90": sum(values), "of": i + 1, "ranks": ranks[name]} for name, values in inside.items()}
+        (RESULTS / "gw_demo_coverage.json").write_text(json.dumps({**stamp(), "parameters": table}, indent=1) + "\n")
+    print({name: f"{row['inside_90']}/{row['of']}" for name, row in table.items()})
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ import torch
 from bilby.core.prior import DeltaFunction, PowerLaw, Sine, Uniform
 from bilby.gw.detector import PowerSpectralDensity
 
-from tmnre import Analysis, Recipe, Stage, Training, Truncation
+from tmnre import Analysis, Recipe, Training, Truncation
 from tmnre_gw import binary, figures
 from tmnre_gw.band import Band, Whitening
 from tmnre_gw.bilby_side import QUADRUPOLE
 from tmnre_gw.detectors import Network
 from tmnre_gw.embedding import NETWORKS
 from tmnre_gw.papers import BILBY, PEREGRINE, PHENOM_XAS
+from tmnre_gw.recipes.schedule import stages
 from tmnre_gw.simulator import BinaryBlackHole
 
 
@@ -130,10 +131,6 @@ def build(settings: Settings) -> Analysis:
     """Inject the signal into Gaussian noise, and the analysis of that."""
     if settings.network not in NETWORKS:
         raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {settings.network!r}")
-    if len(settings.waveforms) != len(settings.steps):
-        raise ValueError(
-            f"waveforms has {len(settings.waveforms)} rounds, steps {len(settings.steps)}; give both the same"
-        )
     simulator = simulator_of(settings)
     truth = {name: getattr(settings.injection, "time_s" if name == "time" else name) for name in simulator.prior.names}
     theta = np.array([[truth[name] for name in simulator.prior.names]])
@@ -147,7 +144,7 @@ def build(settings: Settings) -> Analysis:
         simulator,
         observation,
         marginals,
-        stages=[Stage(n, steps) for n, steps in zip(settings.waveforms, settings.steps, strict=True)],
+        stages=stages(settings.waveforms, settings.steps),
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,

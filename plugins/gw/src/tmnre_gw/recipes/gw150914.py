@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tmnre import Analysis, Recipe, Stage, Training, Truncation
+from tmnre import Analysis, Recipe, Training, Truncation
 from tmnre_gw import binary, figures, sources, strain
 from tmnre_gw.band import Band, Whitening
 from tmnre_gw.bilby_side import QUADRUPOLE, read_priors
 from tmnre_gw.detectors import EARTH_RADIUS_S, Network
 from tmnre_gw.embedding import NETWORKS
 from tmnre_gw.papers import BILBY, GW150914, GWOSC, PEREGRINE, PHENOM_PV2
+from tmnre_gw.recipes.schedule import stages
 from tmnre_gw.simulator import BinaryBlackHole
 
 
@@ -108,11 +109,6 @@ def build(settings: Settings) -> Analysis:
         )
         for name in settings.detectors
     }
-    if len(settings.schedule.waveforms) != len(settings.schedule.steps):
-        raise ValueError(
-            f"schedule.waveforms has {len(settings.schedule.waveforms)} rounds, schedule.steps "
-            f"{len(settings.schedule.steps)}; give both the same length"
-        )
     if settings.network not in NETWORKS:
         raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {settings.network!r}")
     prior = settings.prior
@@ -155,13 +151,11 @@ def build(settings: Settings) -> Analysis:
     ]
     marginals, truncated = binary.targets(simulator)
     observation = {"strain": np.stack(observed)}
-    rounds = zip(settings.schedule.waveforms, settings.schedule.steps, strict=True)
-    last = len(settings.schedule.steps) - 1
     return Analysis(
         simulator,
         observation,
         marginals,
-        stages=[Stage(n, steps, afresh=i == last) for i, (n, steps) in enumerate(rounds)],
+        stages=stages(settings.schedule.waveforms, settings.schedule.steps),
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,
