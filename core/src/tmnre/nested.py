@@ -1,0 +1,133 @@
+"""Nested sampling with many points at a time, of any function on the unit cube.
+
+Live points are uniform where the function exceeds a level.  Each iteration removes the lower half of them, which
+raises the level, and replaces it by points grown from the upper half with slice sampling along differences of live
+points, so that steps have the shape of what is left: narrow, curved or in several pieces.  All chains move together,
+one call of the function for all.  The volume shrinks by a known factor on average (Skilling 2006), which gives the
+volume above any level, and the integral.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+def slice_sample(
+    allowed: Function, start: np.ndarray, pool: np.ndarray, steps: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Points (N, d) uniform where `allowed` (N, d) -> (N,) bool is true: chains of the given length from start (N, d).
+
+    start has to be allowed; pool (P, d) are points of that set, whose differences are the directions.
+    """
+    points = start.copy()
+    n = len(points)
+    # in units in which the pool has unit spread every direction is as long as two points are apart on average: too
+    # long costs a few halvings, too short many steps
+    covariance = np.atleast_2d(np.cov(pool.T))
+    covariance += (1e-12 * covariance.trace() or 1.0) * np.eye(len(covariance))
+    whiten = np.linalg.inv(np.linalg.cholesky(covariance))
+    for _ in range(steps):
+        first, second = rng.integers(len(pool), size=(2, n))
+        direction = pool[first] - pool[second]
+        equal = ~direction.any(axis=1)
+        direction[equal] = rng.standard_normal((equal.sum(), pool.shape[1]))
+        direction *= np.sqrt(2 * pool.shape[1]) / np.linalg.norm(direction @ whiten.T, axis=1, keepdims=True)
+        low = -rng.random(n)
+        high = low + 1
+        for edge, sign in ((low, -1), (high, 1)):
+            going = np.arange(n)
+            while len(going):
+                going = going[allowed(points[going] + edge[going, None] * direction[going])]
+                edge[going] += sign
+        left = np.arange(n)
+        while len(left):
+            at = rng.uniform(low[left], high[left])
+            proposal = points[left] + at[:, None] * direction[left]
+            good = allowed(proposal)
+            # the start of the slice is allowed, so an interval that has shrunk to it is left there
+            points[left[good]] = proposal[good]
+            bad, at = left[~good], at[~good]
+            low[bad[at < 0]], high[bad[at >= 0]] = at[at < 0], at[at >= 0]
+            left = bad[high[bad] - low[bad] > 1e-12]
+    return points
+
+
+@dataclass(frozen=True)
+class Nested:
+    """What nested sampling leaves.
+
+    live (L, d) : uniform where the function exceeds `level`
+    log_volume : of that set, as a fraction of where it began
+    samples (S, d), log_weights (S,) : the function as a density over the whole of where it began; weights add up to
+        the integral
+    """
+
+    live: np.ndarray
+    level: float
+    log_volume: float
+    samples: np.ndarray
+    log_weights: np.ndarray
+
+    @property
+    def log_evidence(self) -> float:
+        """Log of the function's integral over the uniform distribution it began with."""
+        return float(np.logaddexp.reduce(self.log_weights))
+
+
+def nested_sampling(
+    log_f: Function,
+    live: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    allowed: Function,
+    level: float = np.inf,
+    tolerance: float = 1e-3,
+    steps: int | None = None,
+    max_iterations: int = 1000,
+) -> Nested:
+    """Shrink from live (L, d), uniform where `allowed`, until every point exceeds `level` in log_f.
+
+    Without a level, until what is left can add no more than `tolerance` of the integral.  The error of log evidence
+    and log volume is about sqrt(-log volume / L).
+
+    steps : slices of each chain; None: 2 d + 10.
+    """
+    live, log_live = live.copy(), log_f(live)
+    n, half = len(live), len(live) // 2
+    if n < 4 * live.shape[1]:
+        raise ValueError(f"nested sampling in {live.shape[1]} dimensions needs {4 * live.shape[1]} points, got {n}")
+    steps = 2 * live.shape[1] + 10 if steps is None else steps
+    # removed one after the other: of m points the lowest takes 1/m of the volume with it
+    shrink = -1.0 / (n - np.arange(half))
+    log_volume, dead = 0.0, []
+    reached = -np.inf
+    for _ in range(max_iterations):
+        order = np.argsort(log_live)
+        below = int(np.searchsorted(log_live[order], level, side="right"))
+        gone = order[: min(half, below)]
+        if not len(gone):
+            break
+        volumes = log_volume + np.concatenate([[0.0], np.cumsum(shrink[: len(gone)])])
+        # the volume between one level and the next
+        shells = volumes[:-1] + np.log(-np.expm1(np.diff(volumes)))
+        dead.append((live[gone], log_live[gone] + shells))
+        log_volume, reached = float(volumes[-1]), float(log_live[gone[-1]])
+        kept = np.delete(np.arange(n), gone)
+        above = lambda u, reached=reached: allowed(u) & (log_f(u) > reached)  # noqa: E731 - called in this iteration
+        if level == np.inf:
+            found = np.logaddexp.reduce(np.concatenate([weights for _, weights in dead]))
+            if log_live.max() + log_volume < found + np.log(tolerance) or len(np.unique(log_live[kept])) == 1:
+                live, log_live = live[kept], log_live[kept]
+                break
+        pool = live[kept]
+        chosen = pool[rng.integers(len(pool), size=len(gone))]
+        live[gone] = slice_sample(above, chosen, pool, steps, rng)
+        log_live[gone] = log_f(live[gone])
+    dead.append((live, log_live + log_volume - np.log(len(live))))
+    samples, weights = (np.concatenate(part) for part in zip(*dead, strict=True))
+    return Nested(live, reached, log_volume, samples, weights)

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from tmnre.nested import nested_sampling, slice_sample
+
+CENTRES = np.array([[0.3, 0.5], [0.75, 0.5]])
+
+
+def cube(u):
+    return ((u >= 0) & (u <= 1)).all(axis=1)
+
+
+def gaussian(d, sd=0.02, rho=0.95):
+    """Log density of a normalised Gaussian inside the cube, its covariance, and its information in nat."""
+    covariance = sd**2 * ((1 - rho) * np.eye(d) + rho)
+    density = stats.multivariate_normal(np.full(d, 0.45), covariance)
+    return density.logpdf, covariance, -density.entropy()
+
+
+@pytest.mark.parametrize("d", [1, 2, 6])
+def test_integral_moments_and_volume_of_a_correlated_gaussian(d):
+    log_f, covariance, information = gaussian(d)
+    live, rng = 2000, np.random.default_rng(d)
+    found = nested_sampling(log_f, rng.random((live, d)), rng, allowed=cube)
+    # Skilling 2006: the volume's log is known to sqrt(information / live)
+    assert abs(found.log_evidence) < 4 * np.sqrt(information / live)
+    weights = np.exp(found.log_weights - found.log_evidence)
+    mean = weights @ found.samples
+    effective = 1 / np.sum(weights**2)
+    shift = (mean - 0.45) / np.sqrt(np.diag(covariance))
+    assert np.abs(shift).max() < 4 / np.sqrt(effective)
+    sd = np.sqrt(weights @ (found.samples - mean) ** 2 / np.diag(covariance))
+    assert np.abs(sd - 1).max() < 4 / np.sqrt(2 * effective) + 4 * np.sqrt(information / live) / np.sqrt(effective)
+
+
+@pytest.mark.parametrize("d", [2, 6])
+def test_volume_above_a_level_is_the_ellipsoid(d):
+    log_f, covariance, _ = gaussian(d)
+    radius = 3.0
+    level = log_f(np.full(d, 0.45)) - radius**2 / 2
+    live, rng = 1000, np.random.default_rng(d)
+    found = nested_sampling(log_f, rng.random((live, d)), rng, allowed=cube, level=level)
+    assert (log_f(found.live) > level).all() and found.live.shape == (live, d)
+    ball = d / 2 * np.log(np.pi) - special.gammaln(d / 2 + 1) + d * np.log(radius)
+    exact = ball + np.linalg.slogdet(covariance)[1] / 2
+    assert abs(found.log_volume - exact) < 4 * np.sqrt(-exact / live)
+    # uniform inside: the d-th power of the radius is uniform
+    white = np.linalg.solve(np.linalg.cholesky(covariance), (found.live - 0.45).T)
+    assert stats.kstest((np.linalg.norm(white, axis=0) / radius) ** d, "uniform").pvalue > 1e-3
+
+
+def test_two_rings_keep_their_shares():
+    """Curved and separated: rings about two centres, of which the second has twice the density."""
+
+    def log_f(u):
+        r = np.linalg.norm(u[:, None] - CENTRES, axis=2)
+        return np.logaddexp.reduce(np.log([1.0, 2.0]) - 0.5 * ((r - 0.15) / 0.01) ** 2, axis=1)
+
+    live, rng = 4000, np.random.default_rng(0)
+    found = nested_sampling(log_f, rng.random((live, 2)), rng, allowed=cube)
+    # circumference times width, both symmetric about r = 0.15
+    exact = np.log(3 * 2 * np.pi * 0.15 * 0.01 * np.sqrt(2 * np.pi))
+    information = np.log(1 / np.exp(exact)) + np.log(2)
+    assert abs(found.log_evidence - exact) < 4 * np.sqrt(information / live)
+    weights = np.exp(found.log_weights - found.log_evidence)
+    second = weights[found.samples[:, 0] > 0.525].sum()
+    # which ring a live point belongs to is seldom renewed: as many independent points as live ones
+    assert abs(second - 2 / 3) < 4 * np.sqrt(2 / 9 / live)
+
+
+def test_slices_find_the_whole_of_a_set_from_a_corner():
+    corner = np.random.default_rng(0).random((500, 3)) * 0.05
+    pool = np.random.default_rng(1).random((500, 3))
+    points = slice_sample(cube, corner, pool, 30, np.random.default_rng(2))
+    assert cube(points).all()
+    for column in points.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-3
+
+
+def test_points_that_are_all_the_same_still_move():
+    start = np.full((200, 2), 0.5)
+    points = slice_sample(cube, start, start, 20, np.random.default_rng(0))
+    assert stats.kstest(points[:, 0], "uniform").pvalue > 1e-3
+
+
+def test_too_few_points_are_refused():
+    with pytest.raises(ValueError, match="in 5 dimensions needs 20 points, got 8"):
+        nested_sampling(lambda u: u.sum(1), np.random.default_rng(0).random((8, 5)), None, allowed=cube)
