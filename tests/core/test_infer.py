@@ -226,3 +226,28 @@ def test_what_does_not_fit_together_is_refused(linear_gaussian, tmp_path):
         go(observation={"x": np.array([0, 1, np.nan, 2])})
     with pytest.raises(ValueError, match=r"observation has arrays .*5.* simulator returns .*4"):
         go(observation={"x": np.zeros(5)})
+
+
+class Square(tmnre.Simulator):
+    """The sign of `a` is lost: two modes, each Gaussian as far as noise / 2 |a| is small against |a|."""
+
+    prior = tmnre.Prior(a=tmnre.Uniform(-1, 1))
+
+    def simulate(self, theta, rng):
+        return {"x": theta**2}
+
+    def observe(self, stored, theta, generator):
+        return {"x": stored["x"] + 0.02 * torch.randn(stored["x"].shape, generator=generator)}
+
+
+def test_two_modes_leave_a_gap_and_their_shares():
+    result = infer(Square(), {"x": np.array([0.49])}, ["a"], simulations=3000, rounds=3, quiet=True)
+    ((low, high),) = result.rounds[-1]["region"]["gaps"]["a"]
+    # the modes are at quantiles 0.15 and 0.85, with sd 0.02 / 1.4 / 2 = 0.007
+    assert 0.15 + 5 * 0.007 < low < 0.3 and 0.7 < high < 0.85 - 5 * 0.007
+    assert np.exp(result.rounds[-1]["log_volume"]) < 0.4
+    assert result["a"].weights[result["a"].samples[:, 0] > 0].sum() == pytest.approx(0.5, abs=0.05)
+    exact = stats.norm(0.49, 0.02)
+    inside = [result["a"].weights[result["a"].samples[:, 0] ** 2 < exact.ppf(level)].sum() for level in (0.1, 0.5, 0.9)]
+    # the prior's density in a^2 falls as 1 / a: a shift by noise / 2 a^2 of an sd, and the network's own error
+    assert inside == pytest.approx([0.1, 0.5, 0.9], abs=0.06)

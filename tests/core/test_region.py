@@ -64,3 +64,26 @@ def test_impossible_bounds_are_refused(bounds):
     if not 0 < bounds[1] - bounds[0]:
         with pytest.raises(ValueError, match="derived 'snr' is empty"):
             Box({"a": (0.0, 1.0)}, {"snr": bounds})
+
+
+def test_gaps_are_left_out():
+    box = Box({"a": (0.1, 0.9), "b": (0.0, 1.0)}, gaps={"a": ((0.2, 0.4), (0.5, 0.8))})
+    u = box.sample(20_000, np.random.default_rng(0))
+    assert box.contains(u).all()
+    assert not box.contains(np.array([[0.3, 0.5], [0.6, 0.5], [0.05, 0.5]])).any()
+    assert box.contains(np.array([[0.3, 0.5]]), ("b",)).all()
+    counts = np.histogram(u[:, 0], [0.1, 0.2, 0.4, 0.5, 0.8, 0.9])[0]
+    assert counts[1] == counts[3] == 0
+    assert stats.chisquare(counts[[0, 2, 4]]).pvalue > 1e-3
+    # within an interval as well
+    assert stats.kstest(u[(u[:, 0] > 0.4) & (u[:, 0] < 0.5), 0], "uniform", (0.4, 0.1)).pvalue > 1e-3
+    assert np.exp(box.log_volume) == pytest.approx(0.3)
+    assert Box.from_dict(json.loads(json.dumps(box.to_dict()))) == box
+
+
+def test_gaps_add_up_and_follow_the_bounds():
+    box = Box({"a": (0.0, 1.0)}, gaps={"a": ((0.2, 0.4), (0.85, 0.9))})
+    tightened = box.tightened({"a": (0.1, 0.88)}, {}, gaps={"a": [(0.35, 0.5), (0.6, 0.7)]})
+    assert tightened.gaps == {"a": ((0.2, 0.5), (0.6, 0.7))}
+    # a gap in which a new bound lies: the bound is enough
+    assert box.tightened({"a": (0.3, 0.8)}, {}).gaps == {}

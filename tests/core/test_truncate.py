@@ -126,3 +126,36 @@ def test_derived_quantities_are_cut_in_their_own_units():
     mean = (10 + 10.5 / 0.2**2) / precision
     outside = stats.norm.cdf(low, mean, precision**-0.5) + stats.norm.sf(high, mean, precision**-0.5)
     assert tightened.lost_mass["snr"] == pytest.approx(outside, rel=0.05)
+
+
+class Modes(ExactGaussian):
+    """Gaussians of sd 0.01 about the given means, equally high."""
+
+    def __init__(self, *means):
+        super().__init__(a=(0, 1))
+        self.means = means
+
+    def log_ratio_grid(self, x, marginal, grid):
+        parts = torch.stack([-0.5 * ((grid - mean) / 0.01) ** 2 for mean in self.means])
+        return torch.logsumexp(parts, dim=0)[None].float()
+
+
+@pytest.mark.parametrize("padding", [0.0, 0.02])
+def test_what_lies_between_modes_is_left_out(padding):
+    tightened = run(Modes(0.2, 0.5, 0.8), padding=padding)
+    half = 0.01 * np.sqrt(2 * np.log(1e6))
+    low, high = tightened.region.cube["a"]
+    pad = padding * (0.6 + 2 * half)
+    assert (low, high) == pytest.approx((0.2 - half - pad, 0.8 + half + pad), abs=2 * CELL)
+    expected = [(0.2 + half + pad, 0.5 - half - pad), (0.5 + half + pad, 0.8 - half - pad)]
+    np.testing.assert_allclose(tightened.region.gaps["a"], expected, atol=2 * CELL)
+    assert tightened.kept == pytest.approx(6 * (half + pad), rel=1e-2)
+    # six tails of 1.5e-7 over three modes
+    lost = 2 * stats.norm.sf((half + pad) / 0.01)
+    assert tightened.lost_mass["a"] == pytest.approx(lost, rel=0.1)
+
+
+def test_a_narrow_gap_is_not_worth_its_edges():
+    # 11 sd from mode to mode: below epsilon for half an sd of 21
+    tightened = run(Modes(0.3, 0.41), padding=0.0)
+    assert tightened.region.gaps == {}

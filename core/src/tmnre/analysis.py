@@ -96,9 +96,11 @@ class Analysis:
     ----------
     simulator : a `Simulator`, or any object with `prior` and `simulate(theta, rng)`.
     observation : {"name": array}, one observation without batch axis, as `observe` would return it.
-    marginals : names or tuples of names, of parameters or derived quantities.
+    marginals : names or tuples of names, of parameters or derived quantities; three names and more are learned by the
+        chain rule, and come as draws of their joint posterior.
     stages : the rounds, at most; see `rounds` for when fewer run.
-    truncated : names of parameters and derived quantities to truncate; None: all parameters.
+    truncated : names of parameters and derived quantities to truncate, and tuples of parameters to truncate together,
+        by the contour of their joint ratio; None: all parameters, one by one.
     embedding : called with a batch x {"name": (N, ...)}, returns an `nn.Module` x -> (N, F); None: the core's MLP.
     truth : {"name": value} where known, drawn into the figures.
     figures : called with (result, folder) after the core's own figures.
@@ -113,7 +115,7 @@ class Analysis:
     stages: Sequence[Stage] = (Stage(10_000),) * 5
     training: Training = field(default_factory=Training)
     truncation: Truncation = field(default_factory=Truncation)
-    truncated: Sequence[str] | None = None
+    truncated: Sequence[Marginal] | None = None
     embedding: Callable[..., nn.Module] | None = None
     truth: dict[str, float] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)

@@ -31,6 +31,8 @@ class Draws:
     ----------
     u (N, D), stored : simulations whose stored parameters lie in the region, and the rows of their arrays
     targets : names of parameters and derived quantities, the columns of z; parameters appear as u
+
+    `tied` : whether bounds on derived quantities tie parameters together
     """
 
     def __init__(
@@ -51,10 +53,9 @@ class Draws:
         self.theta = torch.from_numpy(simulator.prior.from_cube(u))
         self.weight = torch.ones(len(u), dtype=torch.float64)
         self._columns = simulator.prior.columns(simulator.redrawn)
-        self._edges = np.array([region.cube[name] for name in simulator.redrawn]).reshape(-1, 2)
-        self._tied = any(name in region.derived for name in simulator.derived)
+        self.tied = any(name in region.derived for name in simulator.derived)
         generator = torch.Generator().manual_seed(seed)
-        if self._tied:
+        if self.tied:
             for rows in torch.arange(len(u)).split(ROWS_AT_ONCE):
                 stored_rows = stored.take(rows, self._derive_from)
                 count = proposals if self._columns else 1
@@ -75,11 +76,11 @@ class Draws:
         """theta with redrawn columns from the first accepted of `tries` proposals, and the accepted share (N,)."""
         n = len(theta)
         candidates = theta.repeat(tries, 1)
-        low, width = self._edges[:, 0], self._edges[:, 1] - self._edges[:, 0]
-        u = torch.rand(tries * n, len(self._columns), dtype=torch.float64, generator=generator).numpy() * width + low
+        v = torch.rand(tries * n, len(self._columns), dtype=torch.float64, generator=generator)
+        u = self.region.spread(v.numpy(), self.simulator.redrawn)
         for i, (column, name) in enumerate(zip(self._columns, self.simulator.redrawn, strict=True)):
             candidates[:, column] = torch.from_numpy(self.simulator.prior[name].quantile(u[:, i]))
-        if not self._tied:
+        if not self.tied:
             return candidates, torch.ones(n, dtype=torch.float64)
         repeated = {name: array.repeat(tries, *(1,) * (array.ndim - 1)) for name, array in self._cheap(stored).items()}
         allowed = self.region.allows(self.simulator.derive(candidates, repeated))
@@ -100,7 +101,7 @@ class Draws:
     def _redrawn(self, rows: Tensor, stored: Tensors, generator: torch.Generator, tries: int = 16) -> Tensor:
         if not self._columns:
             return self.theta[rows]
-        return self._propose(self.theta[rows], stored, tries if self._tied else 1, generator)[0]
+        return self._propose(self.theta[rows], stored, tries if self.tied else 1, generator)[0]
 
     def z_of(self, theta: Tensor, stored: Tensors) -> Tensor:
         """Targets z (N, T) float64: u of parameters, values of derived quantities."""
@@ -136,7 +137,7 @@ class Draws:
         Drawn afresh where the region is a plain box of parameters, else from rows by weight, redrawn.
         """
         prior = self.simulator.prior
-        if not self._tied and prior.keys() >= set(self.targets):
+        if not self.tied and prior.keys() >= set(self.targets):
             rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())
             return torch.from_numpy(self.region.sample(n, rng)[:, prior.columns(self.targets)])
         parts = []

@@ -111,6 +111,8 @@ def rounds_figure(records: Sequence[Mapping], names: Sequence[str], labels: Mapp
             # a region too narrow to be seen keeps a visible width
             shown = max(high - low, 0.004)
             bars.barh(y - 0.4 + (k + 0.5) * thick, shown, 0.9 * thick, (low + high - shown) / 2, color=shades[k])
+            for low, high in records[k]["region"].get("gaps", {}).get(name, ()):
+                bars.barh(y - 0.4 + (k + 0.5) * thick, high - low, thick, low, color="white")
     bars.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xlabel="prior quantile", title="region, from light to dark")
     bars.set_yticks(range(len(names)), [labels.get(name, name) for name in names])
     if not set(names) <= set(records[-1]["region"]["cube"]):

@@ -6,6 +6,8 @@ f is the embedding, evaluated once per x; a_m and b_m are small networks, all ma
 batched matrix product.  Because the head is a scalar product, pairing every x with every z of a group costs one
 matrix product.
 
+Beside these there are joints of several targets, learned by the chain rule (`tmnre.joint`).
+
 Targets enter b_m through their prior quantile in the region, s in [0, 1], the same for parameters and for derived
 quantities of any distribution: cosines of s for what is multimodal or periodic; s and its normal score with squares
 and products, passed on linearly as well, because with these the tails of a Gaussian posterior extrapolate.
@@ -13,31 +15,41 @@ and products, passed on linearly as well, because with these the tails of a Gaus
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tmnre.contour import Surface
+from tmnre.heads import RANK, Heads
+from tmnre.joint import Joint
 from tmnre.simulator import Tensors
+
+SMOOTH = 3
+"""knots to either side from which a density is taken"""
 
 
 class Quantiles(nn.Module):
-    """Maps each target to its quantile s in [0, 1] among the region's samples, piecewise linear between knots.
+    """Maps each target to its quantile s in [0, 1] in the region's prior, piecewise linear between knots.
 
-    samples (S, T) float64.  Values outside the samples map to 0 or 1.
+    table (T, knots) float64: values at evenly spaced quantiles.  Values beyond them map to 0 or 1.
     """
 
-    def __init__(self, samples: Tensor, knots: int = 257) -> None:
+    def __init__(self, table: Tensor) -> None:
         super().__init__()
+        self.register_buffer("table", table)
+
+    @classmethod
+    def of(cls, samples: Tensor, knots: int = 257) -> Quantiles:
+        """From samples (S, T) float64 of the prior."""
         levels = torch.linspace(0, 1, knots, dtype=torch.float64)
         table = torch.quantile(samples[: 2**16], levels, dim=0).T.contiguous()
         table[:, 0], table[:, -1] = samples.amin(0), samples.amax(0)
         # ties (a quantity that piles up at a value) would make the inverse slope infinite
         span = (table[:, -1:] - table[:, :1]).clamp_min(1e-300)
-        table = torch.cummax(table, dim=1).values + span * 1e-9 * levels
-        self.register_buffer("table", table)
+        return cls(torch.cummax(table, dim=1).values + span * 1e-9 * levels)
 
     def forward(self, z: Tensor) -> Tensor:
         """z (N, T) float64 -> s (N, T) float32."""
@@ -47,6 +59,14 @@ class Quantiles(nn.Module):
         s = (index - 1 + (flat - low) / (high - low)) / (self.table.shape[1] - 1)
         return s.clamp(0, 1).T.float()
 
+    @property
+    def log_density(self) -> Tensor:
+        """Log density (T, knots - 1) of each target between the knots, from a few knots to either side."""
+        knots = self.table.shape[1]
+        low, high = (torch.arange(knots - 1) + step for step in (-SMOOTH, SMOOTH + 1))
+        low, high = low.clamp(min=0), high.clamp(max=knots - 1)
+        return torch.log((high - low) / (knots - 1) / (self.table[:, high] - self.table[:, low]))
+
     def inverse(self, s: Tensor, target: int) -> Tensor:
         """Value of one target at quantiles s (N,)."""
         position = s.double() * (self.table.shape[1] - 1)
@@ -55,62 +75,17 @@ class Quantiles(nn.Module):
         return low + (position - index) * (high - low)
 
 
-class BatchedLinear(nn.Module):
-    """M independent linear maps: (N, M, I) -> (N, M, O)."""
-
-    def __init__(self, m: int, inputs: int, outputs: int) -> None:
-        super().__init__()
-        bound = 1 / math.sqrt(inputs)
-        self.weight = nn.Parameter(torch.empty(m, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(m, 1, outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)
-
-
-class Heads(nn.Module):
-    """Scalar-product heads of all marginals of one dimension d.
-
-    columns (M, d): which targets each marginal takes.
-    """
-
-    def __init__(self, columns: Tensor, features: int, *, hidden: int = 64, rank: int = 32, waves: int = 16) -> None:
-        super().__init__()
-        m, d = columns.shape
-        self.register_buffer("columns", columns)
-        self.register_buffer("waves", math.pi * torch.arange(1, waves + 1))
-        self.x_in = nn.Linear(features, m * hidden)
-        self.x_out = BatchedLinear(m, hidden, rank)
-        self.register_buffer("pairs", torch.triu_indices(d, d, 1))
-        inputs = d * (waves + 4) + self.pairs.shape[1]
-        self.z_in = BatchedLinear(m, inputs, hidden * d)
-        self.z_out = BatchedLinear(m, hidden * d, rank)
-        self.z_skip = BatchedLinear(m, inputs, rank)
-        self.hidden = hidden
-
-    def of_x(self, features: Tensor) -> Tensor:
-        """a (N, M, rank) from features (N, F)."""
-        hidden = F.gelu(self.x_in(features)).unflatten(1, (-1, self.hidden))
-        return self.x_out(hidden).float()
-
-    def of_z(self, s: Tensor) -> Tensor:
-        """b (N, M, rank) from quantiles s (N, T)."""
-        s = s[:, self.columns, None]
-        score = torch.special.ndtri(s.clamp(1e-6, 1 - 1e-6))
-        single = torch.cat([torch.cos(s * self.waves), s, s**2, score, score**2 / 4], dim=3).flatten(2)
-        inputs = torch.cat([single, score[:, :, self.pairs[0], 0] * score[:, :, self.pairs[1], 0]], dim=2)
-        return (self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)).float()
-
-
 class RatioEstimator(nn.Module):
     """log r for all marginals.
 
     Parameters
     ----------
     embedding : x -> (N, F)
-    marginals : tuples of target names
+    marginals : tuples of target names that have a head each
     targets : names of the T scalar targets, in the order of the columns of z
     z : (S, T) float64, samples of the targets from the region's prior, to fit the quantile tables
+    joints : {targets learned by the chain rule: how the prior ties them}; {}: not at all; {"log_volume": v}: it
+        is flat in a set of that log volume; {"learned": True}: in a way that has to be learned
     """
 
     def __init__(
@@ -120,35 +95,73 @@ class RatioEstimator(nn.Module):
         targets: Sequence[str],
         z: Tensor,
         features: int,
+        *,
+        joints: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
-        self.quantiles = Quantiles(z)
-        self.marginals = tuple(marginals)
+        self.quantiles = Quantiles.of(z)
         self.targets = tuple(targets)
+        self.marginals = tuple(marginals)
         by_dimension: dict[int, list[int]] = {}
         for i, names in enumerate(self.marginals):
             by_dimension.setdefault(len(names), []).append(i)
         self._order = [i for group in by_dimension.values() for i in group]
         self._place = sorted(range(len(self._order)), key=self._order.__getitem__)
         self.heads = nn.ModuleList(
-            Heads(torch.tensor([[self.targets.index(n) for n in self.marginals[i]] for i in group]), features)
+            Heads(torch.tensor([self._columns(self.marginals[i]) for i in group]), features)
             for group in by_dimension.values()
         )
+        self.joints = {names: self._joint(names, features, **tie) for names, tie in (joints or {}).items()}
+        self._joints = nn.ModuleList(self.joints.values())
+
+    def _joint(
+        self, names: tuple[str, ...], features: int, *, learned: bool = False, log_volume: float | None = None
+    ) -> Joint:
+        columns = torch.tensor(self._columns(names))
+        if log_volume is None:
+            return Joint(columns, features, learned=learned)
+        return Joint(columns, features, log_density=self.quantiles.log_density[columns] + log_volume / len(columns))
+
+    def _columns(self, names: tuple[str, ...]) -> list[int]:
+        return [self.targets.index(name) for name in names]
+
+    @property
+    def terms(self) -> int:
+        """How many ratios training learns: one per marginal and several per joint."""
+        return len(self.marginals) + sum(joint.terms for joint in self.joints.values())
+
+    def factors(self, x: Tensors, z: Tensor) -> tuple[Tensor, Tensor]:
+        """a and b (N, L, rank): the L `terms` that training learns.
+
+        The logit of the data of row i with the parameters of row j is a_i . b_j.
+        """
+        features, s = self.embedding(x), self.quantiles(z)
+        parts = [(self._of_features(features), self._of_quantiles(s))]
+        parts += [joint.factors(features, s) for joint in self._joints]
+        a, b = zip(*parts, strict=True)
+        return torch.cat(a, dim=1), torch.cat(b, dim=1)
 
     def of_x(self, x: Tensors) -> Tensor:
         """a (N, M, rank), everything the heads need to know of x."""
-        features = self.embedding(x)
-        return torch.cat([head.of_x(features) for head in self.heads], dim=1)[:, self._place]
+        return self._of_features(self.embedding(x))
 
     def of_z(self, z: Tensor) -> Tensor:
         """b (N, M, rank) from targets z (N, T)."""
-        s = self.quantiles(z)
-        return torch.cat([head.of_z(s) for head in self.heads], dim=1)[:, self._place]
+        return self._of_quantiles(self.quantiles(z))
+
+    def _of_features(self, features: Tensor) -> Tensor:
+        return self._in_order([head.of_x(features) for head in self.heads], len(features))
+
+    def _of_quantiles(self, s: Tensor) -> Tensor:
+        return self._in_order([head.of_z(s) for head in self.heads], len(s))
+
+    def _in_order(self, parts: list[Tensor], n: int) -> Tensor:
+        return torch.cat(parts, dim=1)[:, self._place] if parts else torch.empty(n, 0, RANK)
 
     @torch.no_grad()
     def log_ratio(self, x: Tensors, z: Tensor, *, chunk: int = 20_000) -> Tensor:
-        """log r (N, S, M) of every x (N, ...) with every z (S, T)."""
+        """log r (N, S, M) of every x (N, ...) with every z (S, T), for the marginals."""
         a = self.of_x(x)
         return torch.cat([torch.einsum("nmr,smr->nsm", a, self.of_z(part)) for part in z.split(chunk)], dim=1)
 
@@ -159,3 +172,20 @@ class RatioEstimator(nn.Module):
         z = self.quantiles.table[:, 0].repeat(len(grid), 1)
         z[:, self.targets.index(name)] = grid
         return torch.einsum("nr,sr->ns", self.of_x(x)[:, marginal], self.of_z(z)[:, marginal])
+
+    def surface(self, names: tuple[str, ...], x: Tensors) -> Surface:
+        """log r of a joint at one x (1, ...), as a function of the targets."""
+        joint = copy.deepcopy(self.joints[names])
+        with torch.no_grad():
+            return Surface(joint, self.embedding(x), Quantiles(self.quantiles.table[joint.columns]))
+
+    @torch.no_grad()
+    def sample(
+        self, names: tuple[str, ...], x: Tensors, n: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """n draws for every x (N, ...) from a joint's posterior: targets z (N n, d), and what `Joint.sample` gives
+        besides."""
+        joint = self.joints[names]
+        s, log_r, log_integral = joint.sample(self.embedding(x).repeat_interleave(n, 0), generator)
+        z = [self.quantiles.inverse(s[:, i], int(column)) for i, column in enumerate(joint.columns)]
+        return torch.stack(z, dim=1), log_r, log_integral

@@ -1,17 +1,19 @@
-"""Where the prior still stands: a box in the unit cube, and bounds on derived quantities.
+"""Where the prior still stands: a box in the unit cube, contours of groups, and bounds on derived quantities.
 
-In the cube the prior is uniform, so a box is sampled exactly and its volume is the prior mass it holds.  Bounds on
-derived quantities (a signal-to-noise ratio, a total mass) cut the box further; draws respect them by rejection.
+In the cube the prior is uniform, so a box is sampled exactly and its volume is the prior mass it holds.  Groups of
+correlated parameters may be cut further by a contour each.  Bounds on derived quantities (a signal-to-noise ratio, a
+total mass) cut both; draws respect them by rejection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
 
+from tmnre.contour import Contour
 from tmnre.prior import Prior
 
 Bounds = tuple[float, float]
@@ -19,10 +21,16 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True)
 class Box:
-    """Bounds {parameter: (low, high)} on u in [0, 1] and {derived quantity: (low, high)} in its own units."""
+    """Bounds {parameter: (low, high)} on u in [0, 1] and {derived quantity: (low, high)} in its own units.
+
+    contours {group of parameters: Contour}; a parameter is in one group at most, and `cube` has the box about it.
+    gaps {parameter: ((low, high), ...)} are left out of its bounds, in order: what lies between separate modes.
+    """
 
     cube: Mapping[str, Bounds]
     derived: Mapping[str, Bounds] = field(default_factory=dict)
+    contours: Mapping[tuple[str, ...], Contour] = field(default_factory=dict)
+    gaps: Mapping[str, tuple[Bounds, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.cube.items():
@@ -43,16 +51,43 @@ class Box:
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """u (n, D) uniform in the box; bounds on derived quantities are not applied here."""
-        low, high = self._edges.T
-        return low + (high - low) * rng.random((n, len(low)))
+        u = self.spread(rng.random((n, len(self.cube))), tuple(self.cube))
+        for names, contour in self.contours.items():
+            u[:, self._columns(names)] = contour.sample(n, rng)
+        return u
+
+    def spread(self, v: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Uniform numbers v (N, k) in [0, 1] spread over the intervals of k parameters."""
+        u = np.empty_like(v)
+        for i, name in enumerate(names):
+            u[:, i] = self.cube[name][0] + v[:, i] * self._width(name)
+            for low, high in self.gaps.get(name, ()):
+                u[:, i] += (high - low) * (u[:, i] >= low)
+        return u
+
+    def _width(self, name: str) -> float:
+        low, high = self.cube[name]
+        return high - low - sum(b - a for a, b in self.gaps.get(name, ()))
 
     def contains(self, u: np.ndarray, names: tuple[str, ...] | None = None) -> np.ndarray:
-        """Which rows of u (N, D) lie in the box, looking only at the parameters named (all by default)."""
+        """Which rows of u (N, D) lie in the region, looking only at the parameters named (all by default)."""
         low, high = self._edges.T
         inside = (u >= low) & (u <= high)
+        for name, gaps in self.gaps.items():
+            column = list(self.cube).index(name)
+            for low, high in gaps:
+                inside[:, column] &= (u[:, column] <= low) | (u[:, column] >= high)
         if names is not None:
-            inside = inside[:, [list(self.cube).index(name) for name in names]]
-        return inside.all(axis=1)
+            inside = inside[:, self._columns(names)]
+        inside = inside.all(axis=1)
+        for group, contour in self.contours.items():
+            if names is None or set(group) <= set(names):
+                rows = np.flatnonzero(inside)
+                inside[rows] = contour.contains(u[np.ix_(rows, self._columns(group))])
+        return inside
+
+    def _columns(self, names: Sequence[str]) -> list[int]:
+        return [list(self.cube).index(name) for name in names]
 
     def allows(self, derived: Mapping[str, Tensor]) -> Tensor | bool:
         """Which rows of the derived quantities {"name": (N,)} are within bounds; quantities not given are not
@@ -65,28 +100,62 @@ class Box:
 
     @property
     def log_volume(self) -> float:
-        """Logarithm of the prior mass of the box in the cube, bounds on derived quantities not counted."""
-        return float(np.log(np.diff(self._edges)).sum())
+        """Logarithm of the prior mass in the cube, bounds on derived quantities not counted."""
+        within = {name for group in self.contours for name in group}
+        free = [self._width(name) for name in self.cube if name not in within]
+        return float(np.log(free).sum()) + sum(contour.log_volume for contour in self.contours.values())
 
-    def tightened(self, cube: Mapping[str, Bounds], derived: Mapping[str, Bounds]) -> Box:
-        """This box cut to the given bounds; never larger than before."""
+    def tightened(
+        self,
+        cube: Mapping[str, Bounds],
+        derived: Mapping[str, Bounds],
+        contours: Mapping[tuple[str, ...], Contour] | None = None,
+        gaps: Mapping[str, Sequence[Bounds]] | None = None,
+    ) -> Box:
+        """This box cut to the given bounds, never larger than before, less the given gaps, with the given contours in
+        place of its own."""
 
         def cut(old: Bounds | None, new: Bounds) -> Bounds:
             return new if old is None else (max(old[0], new[0]), min(old[1], new[1]))
 
+        bounds = {name: cut(old, cube[name]) if name in cube else old for name, old in self.cube.items()}
+        left_out = {
+            name: _united([*self.gaps.get(name, ()), *(gaps or {}).get(name, ())], within)
+            for name, within in bounds.items()
+        }
         return Box(
-            {name: cut(old, cube[name]) if name in cube else old for name, old in self.cube.items()},
+            bounds,
             {**self.derived, **{name: cut(self.derived.get(name), new) for name, new in derived.items()}},
+            {**self.contours, **(contours or {})},
+            {name: found for name, found in left_out.items() if found},
         )
 
     def to_dict(self) -> dict:
-        """Plain lists, for JSON."""
+        """Plain lists, for JSON; of a contour its group, threshold and volume."""
+        contours = [
+            {"names": list(names), "threshold": contour.constraints[-1][1], "log_volume": contour.log_volume}
+            for names, contour in self.contours.items()
+        ]
         return {
             "cube": {k: list(v) for k, v in self.cube.items()},
             "derived": {k: list(v) for k, v in self.derived.items()},
+            **({"contours": contours} if contours else {}),
+            **({"gaps": {k: [list(gap) for gap in v] for k, v in self.gaps.items()}} if self.gaps else {}),
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping) -> Box:
-        """The inverse of `to_dict`."""
-        return cls(*({k: (v[0], v[1]) for k, v in plain[part].items()} for part in ("cube", "derived")))
+    def from_dict(cls, plain: Mapping, contours: Mapping[tuple[str, ...], Contour] | None = None) -> Box:
+        """The inverse of `to_dict` but for contours, which live with the networks they come from."""
+        cube, derived = ({k: (v[0], v[1]) for k, v in plain[part].items()} for part in ("cube", "derived"))
+        gaps = {k: tuple((low, high) for low, high in v) for k, v in plain.get("gaps", {}).items()}
+        return cls(cube, derived, contours or {}, gaps)
+
+
+def _united(gaps: Sequence[Bounds], within: Bounds) -> tuple[Bounds, ...]:
+    """Gaps in order, those that overlap as one, those outside the bounds left out."""
+    found: list[Bounds] = []
+    for low, high in sorted(gap for gap in gaps if within[0] < gap[0] and gap[1] < within[1]):
+        if found and low <= found[-1][1]:
+            low, high = found[-1][0], max(high, found.pop()[1])
+        found.append((low, high))
+    return tuple(found)

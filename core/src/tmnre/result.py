@@ -30,18 +30,24 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, q) -> np.ndarray:
 class MarginalPosterior:
     """Posterior of one marginal of d quantities.
 
-    samples (S, d) are draws of the prior in the region, log_ratios (S,) the learned log p(z|x)/p(z) at them, relative
-    to that region's prior.
+    log_ratios (S,) is the learned log p(z|x)/p(z) at samples (S, d), relative to the region's prior.  Samples are draws
+    of that prior, to be weighted by the ratio, unless log_weights (S,) says otherwise: those of a joint are draws of
+    the posterior, with equal weights.
+
+    log_evidence, of a joint: the learned ratio's integral over the region's prior; 0 for a perfect ratio.
     """
 
     names: tuple[str, ...]
     samples: np.ndarray
     log_ratios: np.ndarray
+    log_weights: np.ndarray | None = None
+    log_evidence: float | None = None
 
     @property
     def weights(self) -> np.ndarray:
         """Normalised importance weights (S,)."""
-        w = np.exp(self.log_ratios - self.log_ratios.max())
+        log_w = self.log_ratios if self.log_weights is None else self.log_weights
+        w = np.exp(log_w - log_w.max())
         return w / w.sum()
 
     @property
@@ -195,6 +201,8 @@ class Result:
                 for names, marginal in self.marginals.items():
                     group = file.create_group(JOINT.join(names))
                     group.attrs["names"] = list(names)
+                    if marginal.log_evidence is not None:
+                        group.attrs["log_evidence"] = marginal.log_evidence
                     group.create_dataset("samples", data=marginal.samples.astype("f8"), compression="gzip")
                     group.create_dataset("log_ratios", data=marginal.log_ratios.astype("f4"), compression="gzip")
                     log_weights = np.log(np.maximum(marginal.weights, 1e-300))
@@ -207,8 +215,12 @@ def load_marginals(path: Path, names: Iterable[str] | None = None) -> dict[tuple
     """Marginals of a posterior.h5, all of them or those whose group names are given."""
     with h5py.File(path) as file:
         return {
-            tuple(file[key].attrs["names"]): MarginalPosterior(
-                tuple(file[key].attrs["names"]), file[key]["samples"][:], file[key]["log_ratios"][:].astype("f8")
+            (key := tuple(group.attrs["names"])): MarginalPosterior(
+                key,
+                group["samples"][:],
+                group["log_ratios"][:].astype("f8"),
+                group["log_weights"][:].astype("f8"),
+                group.attrs.get("log_evidence"),
             )
-            for key in (file if names is None else names)
+            for group in (file[name] for name in (file if names is None else names))
         }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ import torch
 from tqdm import tqdm
 
 from tmnre import diagnostics
-from tmnre.analysis import Analysis, Stage
+from tmnre.analysis import Analysis, Marginal, Stage
+from tmnre.contour import Contour
 from tmnre.draws import Draws
 from tmnre.embedding import ResidualMLP
 from tmnre.files import read_json, write_json, write_whole
@@ -39,7 +40,9 @@ from tmnre.store import Selection, Store
 from tmnre.train import fit
 from tmnre.truncate import tighten
 
-POSTERIOR_SAMPLES = 100_000
+JOINT = 3
+"""marginals of so many quantities and more are learned by the chain rule"""
+POSTERIOR_SAMPLES, JOINT_SAMPLES = 100_000, 20_000
 COVERAGE_SIMULATIONS = 1000
 FAILURES_KEPT = 20
 Progress = Callable[..., tqdm]
@@ -53,6 +56,7 @@ class Trained:
     estimator: RatioEstimator
     reduction: Tensors
     record: dict[str, Any]
+    next_region: Box
     x: Tensors | None = None
     z: torch.Tensor | None = None
 
@@ -81,17 +85,18 @@ class Rounds:
         self.memory = half_of_memory() if memory_gib is None else memory_gib * 2**30
         self.simulator: Simulator = adopt(analysis.simulator)
         known = (*self.simulator.prior.names, *self.simulator.derived)
-        truncated = self.simulator.prior.names if analysis.truncated is None else tuple(analysis.truncated)
-        asked = [(m,) if isinstance(m, str) else tuple(m) for m in analysis.marginals]
-        asked += [(name,) for name in truncated]
-        self.marginals = tuple(dict.fromkeys(asked))
+        truncated = _tuples(self.simulator.prior.names if analysis.truncated is None else analysis.truncated)
+        self.truncated = tuple(names[0] for names in truncated if len(names) == 1)
+        self.groups = tuple(names for names in truncated if len(names) > 1)
+        self.marginals = tuple(dict.fromkeys([*_tuples(analysis.marginals), *truncated]))
+        self.joints = tuple(names for names in self.marginals if len(names) >= JOINT or names in self.groups)
         unknown = sorted({name for names in self.marginals for name in names if name not in known})
         if unknown:
             raise ValueError(f"marginals name {unknown}, but the simulator has {list(known)}")
+        self._check_groups()
         if not analysis.stages:
             raise ValueError("an analysis needs at least one stage, for example Stage(simulations=10_000)")
         self.targets = tuple(dict.fromkeys(name for names in self.marginals for name in names))
-        self.truncated = truncated
         self.observation = as_tensors(analysis.observation, batched=True)
         for name, array in self.observation.items():
             if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
@@ -99,6 +104,20 @@ class Rounds:
         self.store = Store(self.folder / "store")
         if not self.store.shards(before_round=1):
             self._check_observation()
+
+    def _check_groups(self) -> None:
+        """Contours are of stored parameters, each in one group."""
+        free = [name for name in self.simulator.prior.names if name not in self.simulator.redrawn]
+        members = [name for group in self.groups for name in group]
+        wrong = sorted({name for name in members if name not in free})
+        if wrong:
+            raise ValueError(
+                f"truncated groups name {wrong}, but a contour is of parameters that are simulated, here {free}: those "
+                f"redrawn while training and derived quantities are truncated one by one"
+            )
+        twice = sorted({name for name in members if members.count(name) > 1 or name in self.truncated})
+        if twice:
+            raise ValueError(f"truncated names {twice} more than once; a parameter is truncated alone or in one group")
 
     def _check_observation(self) -> None:
         """One simulation tells whether the observation has the right form, before many are made."""
@@ -119,19 +138,19 @@ class Rounds:
         settled = False
         for number, stage in enumerate(self.analysis.stages):
             polish = settled or number == len(self.analysis.stages) - 1
+            region = last.next_region if last else region
             last = self._round(number, region, stage, last, polish=polish)
             records.append(last.record)
-            region = Box.from_dict(last.record["next_region"])
             settled = last.record["kept"] > self.analysis.truncation.stop_ratio
             if settled and polish and stage.steps is None:
                 break
         assert last is not None
-        return self._result(last, records)
+        return self._result(last, region, records)
 
     def _round(self, number: int, region: Box, stage: Stage, last: Trained | None, *, polish: bool) -> Trained:
         folder = self.folder / "rounds" / f"{number:02d}"
         if is_done(folder, self.say):
-            return self._finished(folder, number)
+            return self._finished(folder, number, region)
         folder.mkdir(parents=True, exist_ok=True)
         times = {"start": time.monotonic()}
         keep = lambda u: in_region(self.simulator, region, u)  # noqa: E731 - read where it is used
@@ -148,6 +167,7 @@ class Rounds:
         draws = Draws(self.simulator, region, selection.u, self._rows(selection), self.targets, seed=seed)
         afresh = stage.afresh or (polish and stage.steps is None)
         warm = last is not None and not afresh and last.record["kept"] > self.analysis.truncation.warm_start_ratio
+        warm = warm and not self.joints  # whose draws need the quantiles of this very region
         reduction = last.reduction if warm else self._fit_reduction(draws, seed)
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         x_o = draws.simulator.reduce(self.observation)
@@ -167,7 +187,11 @@ class Rounds:
         times["train"] = time.monotonic()
         generator = torch.Generator().manual_seed(seed + 1)
         z = draws.sample_targets(POSTERIOR_SAMPLES, generator)
-        tightened = tighten(region, self.simulator.prior, estimator, x_o, z, self.truncated, self.analysis.truncation)
+        tightened = tighten(
+            *(region, self.simulator.prior, estimator, x_o, z, self.truncated, self.analysis.truncation),
+            groups=self.groups,
+            seed=seed,
+        )
         record = {
             "round": number,
             "simulations": stage.simulations,
@@ -191,7 +215,7 @@ class Rounds:
         times["evaluate"] = time.monotonic()
         marks = list(times)
         record["seconds"] = {b: round(times[b] - times[a], 2) for a, b in zip(marks, marks[1:], strict=False)}
-        trained = Trained(estimator, reduction, record, x_o, z)
+        trained = Trained(estimator, reduction, record, tightened.region, x_o, z)
         self._write(folder, trained, curve)
         self.say(
             f"round {number}: region kept {tightened.kept:.3g} of its volume, "
@@ -248,7 +272,27 @@ class Rounds:
             embedding = make(x)
             with torch.no_grad():
                 features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
-            return RatioEstimator(embedding, self.marginals, self.targets, z, features)
+            return RatioEstimator(
+                embedding,
+                [names for names in self.marginals if names not in self.joints],
+                self.targets,
+                z,
+                features,
+                joints={names: self._tie(names, draws) for names in self.joints},
+            )
+
+    def _tie(self, names: tuple[str, ...], draws: Draws) -> dict[str, Any]:
+        """How the region's prior ties the targets of a joint together; see `RatioEstimator`."""
+        contours = {group: c for group, c in draws.region.contours.items() if set(group) & set(names)}
+        if draws.tied or not set(names) <= self.simulator.prior.keys():
+            return {"learned": True}
+        if not contours:
+            return {}
+        if any(not set(group) <= set(names) for group in contours):
+            return {"learned": True}
+        free = set(names) - {name for group in contours for name in group}
+        widths = np.diff([draws.region.cube[name] for name in free])
+        return {"log_volume": float(np.log(widths).sum()) + sum(c.log_volume for c in contours.values())}
 
     def _diagnose(self, estimator: RatioEstimator, draws: Draws, seed: int) -> dict[str, Any]:
         """Calibration on simulations that training has not seen: central intervals, and densities of all marginals."""
@@ -259,7 +303,10 @@ class Rounds:
         prior_z = draws.sample_targets(4000, generator)
         with torch.no_grad():
             central = diagnostics.ranks(estimator, x, z, prior_z)
-        density = diagnostics.density_ranks(estimator, x, z, prior_z, generator=generator)
+        density = {
+            **diagnostics.density_ranks(estimator, x, z, prior_z, generator=generator),
+            **diagnostics.joint_ranks(estimator, x, z, generator=generator),
+        }
         checks = [diagnostics.expected_coverage(rank, name=", ".join(names)) for names, rank in density.items()]
         return {
             "coverage": {
@@ -275,17 +322,17 @@ class Rounds:
             "reduction": trained.reduction,
             "x": trained.x,
             "z": trained.z,
+            "live": {" , ".join(k): torch.from_numpy(c.live) for k, c in trained.next_region.contours.items()},
         }
         write_whole(folder / "checkpoint.pt", lambda path: torch.save(state, path))
         write_json(folder / "training.json", curve)
         write_json(folder / "region.json", trained.record)
         mark_done(folder, ("checkpoint.pt", "training.json", "region.json"))
 
-    def _finished(self, folder: Path, number: int) -> Trained:
+    def _finished(self, folder: Path, number: int, region: Box) -> Trained:
         """A finished round from its folder; the network's shape follows from the data, the weights from the file."""
         record = read_json(folder / "region.json")
         state = torch.load(folder / "checkpoint.pt", weights_only=True)
-        region = Box.from_dict(record["region"])
         self._simulate(number, region, record["simulated"])  # only what has been damaged
         keep = lambda u: in_region(self.simulator, region, u)  # noqa: E731 - read where it is used
         selection = self.store.select(self.store.shards(before_round=number + 1), keep, 256)
@@ -295,21 +342,59 @@ class Rounds:
         draws.weight.clamp_(min=1e-9)
         estimator = self._new_estimator(draws, seed=0)
         estimator.load_state_dict(state["estimator"])
+        estimator.eval()
         self.say(f"round {number}: finished before, read from {folder}")
-        return Trained(estimator.eval(), reduction, record, state["x"], state["z"])
+        next_region = self._next_region(region, estimator, state, record["next_region"])
+        return Trained(estimator, reduction, record, next_region, state["x"], state["z"])
 
-    def _result(self, last: Trained, records: list[dict[str, Any]]) -> Result:
-        prior = self.simulator.prior
-        log_r = last.estimator.log_ratio(last.x, last.z)[0].double().numpy()
-        values = {
-            name: prior[name].quantile(column) if name in prior else column
-            for name, column in zip(self.targets, last.z.numpy().T, strict=True)
-        }
+    def _next_region(self, region: Box, estimator: RatioEstimator, state: dict, plain: dict) -> Box:
+        contours = {}
+        for kept in plain.get("contours", ()):
+            names = tuple(kept["names"])
+            before = region.contours[names].constraints if names in region.contours else ()
+            contours[names] = Contour(
+                (*before, (estimator.surface(names, state["x"]), kept["threshold"])),
+                state["live"][" , ".join(names)].numpy(),
+                np.array([plain["cube"][name] for name in names]),
+                kept["log_volume"],
+            )
+        return Box.from_dict(plain, contours)
+
+    def _result(self, last: Trained, region: Box, records: list[dict[str, Any]]) -> Result:
+        estimator, x, z = last.estimator, last.x, last.z
+        log_r = estimator.log_ratio(x, z)[0].double().numpy()
+        values = self._values(self.targets, z)
         marginals = {
             names: MarginalPosterior(names, np.stack([values[name] for name in names], axis=1), log_r[:, m])
-            for m, names in enumerate(self.marginals)
+            for m, names in enumerate(estimator.marginals)
         }
-        return Result(marginals, records, dict(self.analysis.truth), dict(self.analysis.labels))
+        for i, names in enumerate(self.joints):
+            generator = torch.Generator().manual_seed(self.analysis.seed + i)
+            drawn, log_r, log_integral = estimator.sample(names, x, JOINT_SAMPLES, generator)
+            contour = region.contours.get(names)
+            inside = contour.contains(drawn.numpy()) if contour else np.ones(len(drawn), dtype=bool)
+            values = self._values(names, drawn[inside])
+            marginals[names] = MarginalPosterior(
+                names,
+                np.stack([values[name] for name in names], axis=1),
+                log_r[inside].numpy(),
+                log_weights=np.zeros(inside.sum()),
+                log_evidence=float(log_integral.logsumexp(0)) - np.log(len(drawn)),
+            )
+        ordered = {names: marginals[names] for names in self.marginals}
+        return Result(ordered, records, dict(self.analysis.truth), dict(self.analysis.labels))
+
+    def _values(self, names: Sequence[str], z: torch.Tensor) -> dict[str, np.ndarray]:
+        """Values of targets z (S, T): parameters from the cube, derived quantities as they are."""
+        prior = self.simulator.prior
+        return {
+            name: prior[name].quantile(column) if name in prior else column
+            for name, column in zip(names, z.numpy().T, strict=True)
+        }
+
+
+def _tuples(marginals: Iterable[Marginal]) -> list[tuple[str, ...]]:
+    return [(m,) if isinstance(m, str) else tuple(m) for m in marginals]
 
 
 def half_of_memory() -> float:

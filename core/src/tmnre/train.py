@@ -57,7 +57,7 @@ class _Module(lightning.LightningModule):
     def _losses(self, batch) -> Tensor:
         """Loss of each marginal (M,): all pairings within groups of K + 1 simulations."""
         x, z = batch
-        a, b = self.estimator.of_x(x), self.estimator.of_z(z)
+        a, b = self.estimator.factors(x, z)
         with torch.autocast(a.device.type, enabled=False):
             group = min(self.settings.candidates + 1, len(a))
             whole = len(a) // group * group
@@ -178,7 +178,7 @@ def fit(
         ]
         _cycle(estimator, batches, settings, peak * CYCLE_DECAY**cycle, length, curve, progress)
         improved = before - curve.best
-        settled = improved < settings.tolerance * len(estimator.marginals)
+        settled = improved < settings.tolerance * estimator.terms
         if steps or settled or curve.step + 2 * length > (MAX_STEPS if polish else ROUGH_STEPS):
             break
         cycle, length = cycle + 1, 2 * length

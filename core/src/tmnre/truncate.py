@@ -3,6 +3,10 @@
 The one-dimensional ratio is evaluated on a grid of prior quantiles, not at the samples, so the edges do not depend on
 which values happened to be drawn; the grid is refined until it resolves what is kept.  In quantiles the prior is flat:
 the ratio itself is the posterior density, and its integral outside the new edges is the posterior mass lost.
+
+Between separate modes of a parameter a gap is left out.
+
+A group of correlated parameters is cut by a contour of its joint ratio instead, from posterior draws of the group.
 """
 
 from __future__ import annotations
@@ -15,12 +19,16 @@ import torch
 from torch import Tensor
 
 from tmnre.analysis import Truncation
+from tmnre.contour import Contour, drop
 from tmnre.prior import Prior
 from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.region import Box
 from tmnre.simulator import Tensors
 
 GRID = 4096
+DRAWS = 20_000
+GAP = 0.1
+"""a gap narrower than this share of what is kept is not worth its edges"""
 
 
 @dataclass(frozen=True)
@@ -40,13 +48,16 @@ def tighten(
     z: Tensor,
     names: Sequence[str],
     settings: Truncation,
+    groups: Sequence[tuple[str, ...]] = (),
+    seed: int = 0,
 ) -> Tightened:
     """Cut `region` to where the 1-d ratio of each name exceeds epsilon times its maximum, padded.
 
     x: the observation with a batch axis of one; z (S, T): samples of the targets from the region's prior.
+    groups: of parameters, each cut by a contour that loses as much of a Gaussian as epsilon does in one dimension.
     """
-    cube, derived, lost = {}, {}, {}
-    tables = Quantiles(z, knots=1025)
+    cube, derived, gaps, lost = {}, {}, {}, {}
+    tables = Quantiles.of(z, knots=1025)
     for name in names:
         target = estimator.targets.index(name)
         marginal = estimator.marginals.index((name,))
@@ -64,12 +75,28 @@ def tighten(
         low = edge[0] if profile.edges[0] == 0 else max(edge[0], low - pad)
         high = edge[1] if profile.edges[1] == 1 else min(edge[1], high + pad)
         grid = tables.inverse(profile.levels, target)
-        lost[name] = float(profile.mass[(grid < low) | (grid > high)].sum())
+        out = (grid < low) | (grid > high)
         if name in prior:
             cube[name] = (low, high)
+            ends = (tables.inverse(torch.tensor(gap), target).tolist() for gap in profile.gaps)
+            gaps[name] = [(a + pad, b - pad) for a, b in ends if b - a > 2 * pad]
+            for a, b in gaps[name]:
+                out |= (grid > a) & (grid < b)
         elif np.isfinite((low, high)).any():
             derived[name] = (low, high)
-    tightened = region.tightened(cube, derived)
+        lost[name] = float(profile.mass[out].sum())
+    contours = {}
+    for i, group in enumerate(groups):
+        rng = np.random.default_rng([seed, i])
+        surface = estimator.surface(group, x)
+        u = _posterior(region, estimator, x, group, seed)
+        log_r = surface(u)
+        threshold = float(log_r.max()) - drop(settings.epsilon, len(group), settings.padding)
+        lost[" , ".join(group)] = float((log_r < threshold).mean())
+        old = region.contours.get(group) or Contour.full(len(group), rng)
+        contours[group] = old.tightened(surface, threshold, settings.padding, rng)
+        cube |= {name: (low, high) for name, (low, high) in zip(group, contours[group].edges.tolist(), strict=True)}
+    tightened = region.tightened(cube, derived, contours, gaps)
     return Tightened(tightened, _kept(region, tightened, prior, estimator.targets, z), lost)
 
 
@@ -77,6 +104,7 @@ class _Profile:
     """A log ratio over quantile levels in [0, 1].
 
     edges : where it falls below `log_epsilon` under its maximum, 0 or 1 where it does not
+    gaps : between the edges, where it does so for more than a tenth of what they enclose
     levels, mass : cells of the grid, refined between the edges, and the posterior mass of each
     """
 
@@ -104,6 +132,15 @@ class _Profile:
             low if first == 0 else _crossing(levels, log_r, first, first - 1, threshold),
             high if last == GRID - 1 else _crossing(levels, log_r, last, last + 1, threshold),
         )
+        below = torch.ones(GRID, dtype=torch.bool)
+        below[: first + 1] = below[last:] = False
+        below &= log_r <= threshold
+        starts, ends = (torch.nonzero(torch.diff(below.int()) == step)[:, 0].tolist() for step in (1, -1))
+        self.gaps = [
+            (_crossing(levels, log_r, i, i + 1, threshold), _crossing(levels, log_r, j + 1, j, threshold))
+            for i, j in zip(starts, ends, strict=True)
+            if j - i > GAP * (last - first)
+        ]
         self.levels = torch.cat([part[0] for part in parts])
         mass = torch.cat([torch.exp(part[1] - peak) * part[2] for part in parts])
         self.mass = mass / mass.sum()
@@ -115,6 +152,13 @@ def _crossing(levels: Tensor, log_r: Tensor, inside: int, outside: int, threshol
     return float(levels[inside] + share * (levels[outside] - levels[inside]))
 
 
+def _posterior(region: Box, estimator: RatioEstimator, x: Tensors, group: tuple[str, ...], seed: int) -> np.ndarray:
+    """u (N, d) of a group drawn from its joint posterior, those outside the region's contour left out."""
+    u = estimator.sample(group, x, DRAWS, torch.Generator().manual_seed(seed))[0].numpy()
+    contour = region.contours.get(group)
+    return u if contour is None else u[contour.contains(u)]
+
+
 def _kept(old: Box, new: Box, prior: Prior, targets: Sequence[str], z: Tensor) -> float:
     """Share of the old region's volume in the new one: exact for a box in the cube, else counted among the samples."""
     if not new.derived:
@@ -123,4 +167,10 @@ def _kept(old: Box, new: Box, prior: Prior, targets: Sequence[str], z: Tensor) -
     for i, name in enumerate(targets):
         low, high = new.cube[name] if name in prior else new.derived.get(name, (-np.inf, np.inf))
         inside &= (z[:, i] >= low) & (z[:, i] <= high)
+    for name, gaps in new.gaps.items():
+        for low, high in gaps if name in targets else ():
+            inside &= (z[:, targets.index(name)] <= low) | (z[:, targets.index(name)] >= high)
+    for names, contour in new.contours.items():
+        columns = [targets.index(name) for name in names]
+        inside &= torch.from_numpy(contour.contains(z[:, columns].numpy()))
     return max(float(inside.double().mean()), 1 / len(z))

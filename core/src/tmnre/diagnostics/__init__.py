@@ -15,7 +15,15 @@ A posterior that ignores the data is calibrated: only tarp, with references that
 from __future__ import annotations
 
 from tmnre.diagnostics.check import THRESHOLD, Check
-from tmnre.diagnostics.coverage import binomial_bands, coverage, density_ranks, expected_coverage, mass_above, ranks
+from tmnre.diagnostics.coverage import (
+    binomial_bands,
+    coverage,
+    density_ranks,
+    expected_coverage,
+    joint_ranks,
+    mass_above,
+    ranks,
+)
 from tmnre.diagnostics.local_c2st import local_c2st
 from tmnre.diagnostics.predictive import predictive
 from tmnre.diagnostics.sbc import sbc
@@ -28,6 +36,7 @@ __all__ = [
     "coverage",
     "density_ranks",
     "expected_coverage",
+    "joint_ranks",
     "local_c2st",
     "mass_above",
     "predictive",

@@ -89,6 +89,21 @@ def density_ranks(
     return dict(zip(estimator.marginals, torch.cat(found).T.double().numpy(), strict=True))
 
 
+@torch.no_grad()
+def joint_ranks(
+    estimator: RatioEstimator, x: Tensors, z: Tensor, *, generator: torch.Generator, draws: int = 49
+) -> dict[tuple[str, ...], np.ndarray]:
+    """The same for every joint, {names: (N,)}, by so many posterior draws of each x."""
+    ranks = {}
+    for names, joint in estimator.joints.items():
+        _, log_r, _ = estimator.sample(names, x, draws, generator)
+        truth = joint.log_ratio(estimator.embedding(x), estimator.quantiles(z)[:, joint.columns])
+        above = (log_r.reshape(len(z), draws) > truth[:, None]).sum(1)
+        # anywhere between two draws
+        ranks[names] = ((above + torch.rand(len(z), generator=generator)) / (draws + 1)).double().numpy()
+    return ranks
+
+
 def expected_coverage(rank: np.ndarray, *, name: str = "", levels: Sequence[float] = LEVELS) -> Check:
     """Fractions of truths inside highest-density regions with their 99% bands, and a Kolmogorov-Smirnov test.
 

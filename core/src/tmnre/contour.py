@@ -1,0 +1,129 @@
+"""The correlated part of a region: where the learned joint ratio of a group of parameters is not negligible.
+
+A contour holds one constraint for every round that cut it, each a ratio learned where the one before it held, and
+points that are uniform inside.  New points are drawn in the ellipsoid or the box about those, and turned down where
+they are outside; where both are much larger than the contour, they are grown from the points by slice sampling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy import special, stats
+from torch import Tensor
+
+from tmnre.joint import Joint
+from tmnre.nested import nested_sampling, slice_sample
+
+LIVE = 1000
+DIRECT = 0.02
+"""a contour that fills more of its ellipsoid or box than this is sampled by rejection"""
+REACH = 1.1
+"""the ellipsoid is larger by this than the farthest of the points; they leave about 1 / LIVE of the volume outside"""
+AT_ONCE = 10_000
+
+
+class Surface:
+    """log r of a group at the observation: called with u (N, d), gives (N,).
+
+    features (1, F) of the observation; table (d, knots), the group's quantiles in the region the ratio was learned in.
+    """
+
+    def __init__(self, joint: Joint, features: Tensor, table: torch.nn.Module) -> None:
+        self.joint, self.features, self.table = joint, features, table
+
+    def __call__(self, u: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            parts = torch.from_numpy(u).split(AT_ONCE)
+            return torch.cat([self.joint.logit(self.features, self.table(part)) for part in parts]).numpy()
+
+
+def drop(epsilon: float, d: int, padding: float = 0.0) -> float:
+    """How far below its maximum log r may fall in d dimensions.
+
+    For a Gaussian the contour loses as much posterior mass as the interval r > epsilon max r does in one dimension, and
+    is wider by `padding` of its width on every side.
+    """
+    mass = special.erfc(np.sqrt(-np.log(epsilon)))
+    return float(stats.chi2.isf(mass, d) / 2 * (1 + 2 * padding) ** 2)
+
+
+@dataclass(frozen=True)
+class Contour:
+    """Points u of a group's cube where every surface exceeds its threshold.
+
+    constraints : (surface, threshold), the newest last
+    live (L, d) : uniform inside
+    edges (d, 2) : the box about them
+    log_volume : of the contour in the group's unit cube
+    """
+
+    constraints: tuple[tuple[Surface, float], ...]
+    live: np.ndarray
+    edges: np.ndarray
+    log_volume: float
+
+    @classmethod
+    def full(cls, d: int, rng: np.random.Generator) -> Contour:
+        """All of the unit cube of d parameters."""
+        return cls((), rng.random((LIVE, d)), np.tile([0.0, 1.0], (d, 1)), 0.0)
+
+    @cached_property
+    def _ellipsoid(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Centre (d,), axes (d, d), and log volume of the ellipsoid about the points."""
+        centre, d = self.live.mean(0), self.live.shape[1]
+        factor = np.linalg.cholesky(np.atleast_2d(np.cov(self.live.T)))
+        reach = np.linalg.norm(np.linalg.solve(factor, (self.live - centre).T), axis=0).max()
+        axes = factor * reach * REACH
+        ball = d / 2 * np.log(np.pi) - special.gammaln(d / 2 + 1)
+        return centre, axes, float(ball + np.log(np.diag(axes)).sum())
+
+    def contains(self, u: np.ndarray) -> np.ndarray:
+        """Which rows of u (N, d) are inside."""
+        inside = ((u >= self.edges[:, 0]) & (u <= self.edges[:, 1])).all(axis=1)
+        if self.constraints:
+            centre, axes, _ = self._ellipsoid
+            inside &= (np.linalg.solve(axes, (u - centre).T) ** 2).sum(0) <= 1
+        for surface, threshold in reversed(self.constraints):
+            rows = np.flatnonzero(inside)
+            if len(rows):
+                inside[rows] = surface(u[rows]) > threshold
+        return inside
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """u (n, d) uniform inside."""
+        low, width = self.edges[:, 0], self.edges[:, 1] - self.edges[:, 0]
+        d = len(width)
+        centre, axes, log_ellipsoid = self._ellipsoid
+        log_box = float(np.log(width).sum())
+        if self.log_volume - min(log_box, log_ellipsoid) < np.log(DIRECT):
+            start = self.live[rng.integers(len(self.live), size=n)]
+            return slice_sample(self.contains, start, self.live, 2 * d + 10, rng)
+        found = np.empty((0, d))
+        while len(found) < n:
+            m = 2 * (n - len(found)) + 100
+            if log_box < log_ellipsoid:
+                u = low + width * rng.random((m, d))
+            else:
+                ball = rng.standard_normal((m, d))
+                ball *= rng.random((m, 1)) ** (1 / d) / np.linalg.norm(ball, axis=1, keepdims=True)
+                u = centre + ball @ axes.T
+            found = np.concatenate([found, u[self.contains(u)]])
+        return found[:n]
+
+    def tightened(self, surface: Surface, threshold: float, padding: float, rng: np.random.Generator) -> Contour:
+        """This contour cut to where `surface` exceeds `threshold`, with a box about it that is padded."""
+        live, log_volume = self.sample(10 * LIVE, rng), 0.0
+        inside = surface(live) > threshold
+        if inside.sum() >= LIVE:
+            live, log_volume = live[inside][:LIVE], float(np.log(inside.mean()))
+        else:
+            found = nested_sampling(surface, live[:LIVE], rng, allowed=self.contains, level=threshold)
+            live, log_volume = found.live, found.log_volume
+        low, high = live.min(0), live.max(0)
+        pad = padding * (high - low)
+        edges = np.stack([np.maximum(self.edges[:, 0], low - pad), np.minimum(self.edges[:, 1], high + pad)], axis=1)
+        return Contour((*self.constraints, (surface, threshold)), live, edges, self.log_volume + log_volume)

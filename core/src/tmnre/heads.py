@@ -1,0 +1,76 @@
+"""Heads of marginals: small networks for many of them at once, and what they see of a target's quantile."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WAVES, RANK = 16, 32
+ENCODED = WAVES + 4
+"""length of `encoded`"""
+
+
+def normal_score(s: Tensor) -> Tensor:
+    """The standard normal value with quantile s, finite at the ends."""
+    return torch.special.ndtri(s.clamp(1e-6, 1 - 1e-6))
+
+
+def encoded(s: Tensor) -> Tensor:
+    """Quantiles s (...) as inputs of a network (..., ENCODED)."""
+    s = s[..., None]
+    score = normal_score(s)
+    waves = math.pi * torch.arange(1, WAVES + 1, device=s.device)
+    return torch.cat([torch.cos(s * waves), s, s**2, score, score**2 / 4], dim=-1)
+
+
+class BatchedLinear(nn.Module):
+    """M independent linear maps: (N, M, I) -> (N, M, O)."""
+
+    def __init__(self, m: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(m, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(m, 1, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)
+
+    def one(self, i: int, x: Tensor) -> Tensor:
+        """The i-th map alone: (N, I) -> (N, O)."""
+        return torch.addmm(self.bias[i], x, self.weight[i])
+
+
+class Heads(nn.Module):
+    """Scalar-product heads of all marginals of one dimension d.
+
+    columns (M, d): which targets each marginal takes.
+    """
+
+    def __init__(self, columns: Tensor, features: int, *, hidden: int = 64, rank: int = RANK) -> None:
+        super().__init__()
+        m, d = columns.shape
+        self.register_buffer("columns", columns)
+        self.x_in = nn.Linear(features, m * hidden)
+        self.x_out = BatchedLinear(m, hidden, rank)
+        self.register_buffer("pairs", torch.triu_indices(d, d, 1))
+        inputs = d * ENCODED + self.pairs.shape[1]
+        self.z_in = BatchedLinear(m, inputs, hidden * d)
+        self.z_out = BatchedLinear(m, hidden * d, rank)
+        self.z_skip = BatchedLinear(m, inputs, rank)
+        self.hidden = hidden
+
+    def of_x(self, features: Tensor) -> Tensor:
+        """a (N, M, rank) from features (N, F)."""
+        hidden = F.gelu(self.x_in(features)).unflatten(1, (-1, self.hidden))
+        return self.x_out(hidden).float()
+
+    def of_z(self, s: Tensor) -> Tensor:
+        """b (N, M, rank) from quantiles s (N, T)."""
+        s = s[:, self.columns]
+        score = normal_score(s)
+        products = score[:, :, self.pairs[0]] * score[:, :, self.pairs[1]]
+        inputs = torch.cat([encoded(s).flatten(2), products], dim=2)
+        return (self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)).float()

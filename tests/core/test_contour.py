@@ -1,0 +1,192 @@
+import shutil
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+from tqdm import tqdm
+
+from tmnre import Analysis, Box, Prior, Simulator, Stage, Uniform
+from tmnre.contour import Contour, drop
+from tmnre.rounds import Rounds
+
+MEAN, SD = np.array([0.45, 0.5, 0.6]), 0.03
+
+
+def ellipsoid(rho, mean=MEAN):
+    """Log density of a correlated Gaussian less its maximum, and its covariance."""
+    covariance = SD**2 * ((1 - rho) * np.eye(len(mean)) + rho)
+    white = np.linalg.inv(np.linalg.cholesky(covariance))
+    return lambda u: -0.5 * (((u - mean) @ white.T) ** 2).sum(1), covariance
+
+
+def log_volume(covariance, radius):
+    d = len(covariance)
+    return (
+        d / 2 * np.log(np.pi) - special.gammaln(d / 2 + 1) + d * np.log(radius) + np.linalg.slogdet(covariance)[1] / 2
+    )
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 1e-4])
+def test_the_drop_loses_the_same_mass_in_every_dimension(epsilon):
+    assert drop(epsilon, 1) == pytest.approx(-np.log(epsilon), rel=1e-6)
+    lost = stats.chi2.sf(-2 * np.log(epsilon), 1)
+    for d in (2, 5, 15):
+        assert stats.chi2.sf(2 * drop(epsilon, d), d) == pytest.approx(lost, rel=1e-6)
+        # the radius of the contour, and with it its width, grows by the padding on both sides
+        assert np.sqrt(drop(epsilon, d, 0.1) / drop(epsilon, d)) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.99])
+def test_a_contour_is_the_ellipsoid(rho):
+    """By rejection where it fills its box, by slices where it does not."""
+    surface, covariance = ellipsoid(rho)
+    radius, rng = 4.0, np.random.default_rng(0)
+    contour = Contour.full(3, rng).tightened(surface, -(radius**2) / 2, 0.02, rng)
+    exact = log_volume(covariance, radius)
+    assert abs(contour.log_volume - exact) < 4 * np.sqrt(-exact / len(contour.live))
+    u = contour.sample(4000, rng)
+    assert contour.contains(u).all() and not contour.contains(MEAN[None] + 4.1 * SD).any()
+    white = np.linalg.solve(np.linalg.cholesky(covariance), (u - MEAN).T)
+    assert stats.kstest((np.linalg.norm(white, axis=0) / radius) ** 3, "uniform").pvalue > 1e-3
+    # what is nowhere outside the contour cuts nothing
+    again = contour.tightened(surface, -(radius**2) / 2 - 1, 0.02, rng)
+    assert again.log_volume == contour.log_volume
+    # balls one radius apart share 5/16 of their volume
+    along = radius * SD * np.sqrt((1 + 2 * rho) / 3)
+    shifted, _ = ellipsoid(rho, MEAN + along)
+    both = contour.tightened(shifted, -(radius**2) / 2, 0.02, rng)
+    # binomial, 10,000 points
+    assert abs(np.exp(both.log_volume - contour.log_volume) - 5 / 16) < 4 * np.sqrt(5 / 16 * 11 / 16 / 10_000)
+    assert (both.contains(u) == (shifted(u) > -(radius**2) / 2)).mean() > 0.995
+
+
+def test_two_modes_leave_out_what_lies_between():
+    centres = np.array([[0.2, 0.2], [0.8, 0.7]])
+    surface = lambda u: -0.5 * (((u[:, None] - centres) / 0.02) ** 2).sum(2).min(1)  # noqa: E731
+    rng = np.random.default_rng(0)
+    contour = Contour.full(2, rng).tightened(surface, -8, 0.02, rng)
+    exact = np.log(2 * np.pi * (4 * 0.02) ** 2)
+    assert abs(contour.log_volume - exact) < 4 * np.sqrt(-exact / len(contour.live))
+    u = contour.sample(4000, rng)
+    assert (surface(u) > -8).all()
+    # live points decide between the modes, and each was drawn anew only while the contours were connected
+    assert abs((u[:, 0] < 0.5).mean() - 0.5) < 4 * 0.5 / np.sqrt(len(contour.live))
+
+
+def test_a_region_with_a_contour():
+    prior = Prior(a=Uniform(0, 1), b=Uniform(0, 1), other=Uniform(0, 1), c=Uniform(0, 1))
+    surface, covariance = ellipsoid(0.9)
+    rng = np.random.default_rng(0)
+    contour = Contour.full(3, rng).tightened(surface, -8, 0.02, rng)
+    region = Box.full(prior).tightened({"other": (0.2, 0.4)}, {}, {("a", "b", "c"): contour})
+    assert region.log_volume == pytest.approx(np.log(0.2) + contour.log_volume)
+    u = region.sample(2000, rng)
+    assert region.contains(u).all() and (surface(u[:, [0, 1, 3]]) > -8).all()
+    assert not region.contains(u + [0, 0, 0.5, 0]).any()
+    moved = u + [0.1, 0, 0, -0.1]
+    assert not region.contains(moved).any()
+    # a group is looked at where all of it is asked for
+    assert region.contains(moved, ("b", "other")).all() and not region.contains(moved, ("a", "b", "c")).any()
+    assert region.to_dict()["contours"] == [
+        {"names": ["a", "b", "c"], "threshold": -8, "log_volume": contour.log_volume}
+    ]
+
+
+@dataclass
+class Correlated(Simulator):
+    """Data whose posterior is a Gaussian of sd 0.03 with strong correlations in a unit cube; noise drawn anew."""
+
+    rho: float = 0.95
+    prior = Prior(a=Uniform(0, 1), b=Uniform(0, 1), c=Uniform(0, 1))
+
+    def __post_init__(self):
+        _, self.covariance = ellipsoid(self.rho)
+        self.white = np.linalg.inv(np.linalg.cholesky(self.covariance))
+
+    def simulate(self, theta, rng):
+        return {"mu": theta @ self.white.T}
+
+    def observe(self, stored, theta, generator):
+        return {"x": stored["mu"] + torch.randn(stored["mu"].shape, generator=generator)}
+
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    simulator = Correlated()
+    x = {"x": simulator.white @ MEAN}
+    stages = (Stage(2000, steps=200), Stage(2000, steps=200), Stage(8000, steps=700))
+    return Analysis(simulator, x, ["a", ("a", "b"), NAMES], stages=stages, truncated=[NAMES])
+
+
+def go(analysis, folder):
+    return Rounds(analysis, folder, progress=partial(tqdm, disable=True), say=lambda _: None).run()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("contour")
+
+
+@pytest.fixture(scope="module")
+def result(analysis, folder):
+    return go(analysis, folder)
+
+
+def test_the_region_closes_in_on_the_posterior(result):
+    *_, last = result.rounds
+    # the contour of the exact posterior in three dimensions, against the box of the same parameters
+    radius = np.sqrt(2 * drop(1e-6, 3))
+    exact = log_volume(ellipsoid(0.95)[1], radius)
+    box = 3 * np.log(2 * SD * np.sqrt(-2 * np.log(1e-6)))
+    assert exact - 0.2 < last["next_log_volume"] < box - 1
+    assert last["lost_mass"]["a , b , c"] < 1e-3
+
+
+def test_the_joint_is_the_exact_posterior(result):
+    """In the region's prior the parameters are correlated: without its correction the joint would count that twice."""
+    joint = result[NAMES]
+    white = (joint.samples - MEAN) @ Correlated().white.T
+    # short training; docs/validation.md has what a longer one reaches
+    assert np.abs(white.mean(0)).max() < 0.25 and np.abs(white.std(0) - 1).max() < 0.25
+    assert abs(joint.log_evidence) < 0.3
+    # the prior is flat inside the contour: the ratio is the posterior's density times the volume
+    exact = -0.5 * (white**2).sum(1) - np.linalg.slogdet(2 * np.pi * Correlated().covariance)[1] / 2
+    difference = joint.log_ratios - exact - result.rounds[-1]["log_volume"]
+    assert abs(difference.mean()) < 0.3 and difference.std() < 0.6 < exact.std()
+    mean = result["a"].weights @ result["a"].samples[:, 0]
+    assert abs(mean - MEAN[0]) < 0.2 * SD and abs(result["a"].sd / SD - 1) < 0.15
+    pair = result["a", "b"].sample(20_000)
+    assert np.corrcoef(pair.T)[0, 1] == pytest.approx(0.95, abs=0.04)
+
+
+def test_going_on_is_bit_identical(analysis, folder, result, tmp_path):
+    shutil.copytree(folder, tmp_path / "killed")
+    shutil.rmtree(tmp_path / "killed" / "rounds" / "02")
+    resumed = go(analysis, tmp_path / "killed")
+    for names, marginal in result.marginals.items():
+        np.testing.assert_array_equal(resumed[names].samples, marginal.samples)
+        np.testing.assert_array_equal(resumed[names].log_ratios, marginal.log_ratios)
+
+
+@pytest.mark.parametrize(
+    ("truncated", "message"),
+    [
+        ([("a", "shift")], r"name \['shift'\], but a contour is of parameters that are simulated, here \['a', 'b'\]"),
+        ([("a", "total")], r"name \['total'\]"),
+        ([("a", "b"), "a"], r"names \['a'\] more than once"),
+        ([("a", "a")], r"names \['a'\] more than once"),
+    ],
+)
+def test_groups_that_cannot_be_cut_are_refused(tmp_path, truncated, message):
+    class Toy(Simulator):
+        prior = Prior(a=Uniform(0, 1), b=Uniform(0, 1), shift=Uniform(0, 1))
+        redrawn, derived = ("shift",), ("total",)
+
+    with pytest.raises(ValueError, match=message):
+        go(Analysis(Toy(), {"x": np.zeros(2)}, ["a"], truncated=truncated), tmp_path / "run")
