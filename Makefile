@@ -28,6 +28,7 @@ test: install
 
 # long checks against independent answers; writes validation/results
 validate: install
+	$(BIN)/python validation/kills.py
 	$(BIN)/python validation/linear_gaussian.py
 	$(BIN)/python validation/gw_demo.py
 	$(BIN)/python validation/gw150914.py

@@ -33,6 +33,19 @@ def made(entry: dict) -> str:
     return f"`{entry['command']}`, commit {entry['commit']}, {entry['date']}, {entry['torch_threads']} torch thread(s)"
 
 
+def kills() -> str:
+    found = load("kills")
+    if not found:
+        return ""
+    where = ", ".join(f"{n} {doing}" for doing, n in sorted(found["kills"].items(), key=lambda item: -item[1]))
+    return (
+        f"{made(found)}\n\nA small run ({found['length_s']} s; three rounds, a contour, two worker processes), killed "
+        f"by SIGKILL at {sum(found['kills'].values())} random moments ({where}) and resumed. Runs that differ from the "
+        f"uninterrupted one in any bit of posterior samples, ratios or regions: {found['different']} of "
+        f"{found['runs']}.\n"
+    )
+
+
 def linear_gaussian() -> str:
     found = load("linear_gaussian")
     if not found:
@@ -169,6 +182,7 @@ def gw_injections() -> str:
 
 
 SECTIONS = {
+    "Killed and resumed": kills,
     "Linear Gaussian": linear_gaussian,
     "gw/demo": gw_demo,
     "gw/gw150914": gw150914,
