@@ -144,7 +144,7 @@ def build(settings: Settings) -> Analysis:
         simulator,
         observation,
         marginals,
-        stages=stages(settings.waveforms, settings.steps),
+        stages=stages(settings.waveforms, settings.steps, afresh=-1),
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,

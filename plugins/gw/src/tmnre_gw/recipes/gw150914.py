@@ -155,7 +155,7 @@ def build(settings: Settings) -> Analysis:
         simulator,
         observation,
         marginals,
-        stages=stages(settings.schedule.waveforms, settings.schedule.steps),
+        stages=stages(settings.schedule.waveforms, settings.schedule.steps, afresh=-2),
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from tmnre import Stage
 
 
-def stages(waveforms: Sequence[int], steps: Sequence[int]) -> list[Stage]:
-    """One stage each; the last starts from random weights, for those of a wider region leave its posteriors too wide.
+def stages(waveforms: Sequence[int], steps: Sequence[int], *, afresh: int) -> list[Stage]:
+    """One stage each; that numbered `afresh`, from the end, starts from random weights, reduction and quantile tables of its region.
+
+    Those carried along from a wider region leave posteriors too wide.  It is well placed where the region has all but
+    stopped shrinking: what follows goes on from its weights.
 
     Raises ValueError when the two are not equally many.
     """
     if len(waveforms) != len(steps):
         raise ValueError(f"waveforms are given for {len(waveforms)} rounds, steps for {len(steps)}; give both the same")
-    last = len(steps) - 1
-    return [Stage(n, length, afresh=i == last) for i, (n, length) in enumerate(zip(waveforms, steps, strict=True))]
+    return [
+        Stage(n, length, afresh=i == len(steps) + afresh)
+        for i, (n, length) in enumerate(zip(waveforms, steps, strict=True))
+    ]
