@@ -251,3 +251,27 @@ def test_two_modes_leave_a_gap_and_their_shares():
     inside = [result["a"].weights[result["a"].samples[:, 0] ** 2 < exact.ppf(level)].sum() for level in (0.1, 0.5, 0.9)]
     # the prior's density in a^2 falls as 1 / a: a shift by noise / 2 a^2 of an sd, and the network's own error
     assert inside == pytest.approx([0.1, 0.5, 0.9], abs=0.06)
+
+
+def budgeted(simulator, folder, stages, **truncation):
+    analysis = Analysis(
+        *(simulator, {"x": observe(simulator, 3)}, ["a"], stages),
+        training=Training(batch_size=128, accelerator="cpu"),
+        truncation=Truncation(epsilon=1e-3, **truncation),
+    )
+    return Rounds(analysis, folder, progress=partial(tqdm, disable=True), say=lambda _: None).run()
+
+
+def test_added_simulations_come_beside_those_reused(linear_gaussian, tmp_path):
+    stages = (Stage(400, steps=30, added=True),) * 3
+    first, second, third = budgeted(linear_gaussian, tmp_path, stages, stop_ratio=1.0).rounds
+    assert [r["simulated"] for r in (first, second, third)] == [400] * 3
+    assert 0 < second["reused"] < 400 and second["reused"] < third["reused"]
+    assert third["simulations"] == 400 + third["reused"]
+
+
+def test_a_settled_region_gets_what_the_budget_has_left(linear_gaussian, tmp_path):
+    rounds = budgeted(linear_gaussian, tmp_path, (Stage(200, added=True),) * 4, stop_ratio=0.0).rounds
+    assert [r["simulated"] for r in rounds] == [200, 600]
+    result = infer(linear_gaussian, {"x": observe(linear_gaussian, 3)}, ["a"], budget=600, rounds=3, quiet=True)
+    assert 200 < result.simulations <= 600

@@ -28,6 +28,9 @@ class Stage:
     """optimiser steps; None: cycles of doubling length until the validation loss stops improving"""
     afresh: bool = False
     """start from random weights, with reduction and quantile tables fitted to this region, however little it shrank"""
+    added: bool = False
+    """`simulations` counts new ones only; all of earlier rounds that still count come beside them.  When the region has
+    stopped shrinking, the next round makes all that these stages have left, and is the last"""
 
 
 @dataclass(frozen=True)

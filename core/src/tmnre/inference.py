@@ -23,6 +23,7 @@ def infer(
     marginals: Sequence[Marginal],
     *,
     simulations: int = 10_000,
+    budget: int | None = None,
     rounds: int = 6,
     seed: int = 0,
     folder: Path | str | None = None,
@@ -39,6 +40,7 @@ def infer(
     observation : {"name": array} as the simulator returns it, without the batch axis.
     marginals : parameter names, or tuples of names for joint marginals.
     simulations : size of each round's training set; simulations of earlier rounds that still count are reused.
+    budget : at most so many runs of the simulator in all rounds together, in place of `simulations`.
     rounds : at most this many; fewer when the region stops shrinking.
     folder : keep simulations and rounds here, and go on from what is there; None: a temporary folder.
     executor : runs the simulations, for example of Dask; None: `workers` processes of this machine.
@@ -47,7 +49,8 @@ def infer(
 
     Raises ValueError or TypeError when the pieces do not fit, SimulationError or TrainingError when a stage fails.
     """
-    analysis = Analysis(simulator, observation, marginals, stages=(Stage(simulations),) * rounds, seed=seed, **settings)
+    stage = Stage(simulations) if budget is None else Stage(budget // rounds, added=True)
+    analysis = Analysis(simulator, observation, marginals, stages=(stage,) * rounds, seed=seed, **settings)
     how: dict[str, Any] = {"executor": executor, "memory_gib": memory_gib}
     how["progress"] = partial(tqdm, disable=quiet, leave=False)
     if quiet:

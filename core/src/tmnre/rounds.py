@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +137,14 @@ class Rounds:
         records: list[dict[str, Any]] = []
         settled = False
         for number, stage in enumerate(self.analysis.stages):
+            if settled and stage.added:
+                stage = replace(stage, simulations=sum(left.simulations for left in self.analysis.stages[number:]))
             polish = settled or number == len(self.analysis.stages) - 1
             region = last.next_region if last else region
             last = self._round(number, region, stage, last, polish=polish)
             records.append(last.record)
-            settled = last.record["kept"] > self.analysis.truncation.stop_ratio
-            if settled and polish and stage.steps is None:
+            settled, before = last.record["kept"] > self.analysis.truncation.stop_ratio, settled
+            if (settled and polish and stage.steps is None) or (before and stage.added):
                 break
         assert last is not None
         return self._result(last, region, records)
@@ -155,14 +157,16 @@ class Rounds:
         times = {"start": time.monotonic()}
         keep = lambda u: in_region(self.simulator, region, u)  # noqa: E731 - read where it is used
         earlier = self.store.shards(before_round=number)
-        reused = min(self.store.count(earlier, keep), stage.simulations)
+        reused = self.store.count(earlier, keep)
+        total = stage.simulations + (reused if stage.added else 0)
+        reused = min(reused, total)
         self.say(
             f"round {number}: log prior volume {self._log_volume(number):.2f}, "
-            f"{stage.simulations - reused} new simulations, {reused} reused"
+            f"{total - reused} new simulations, {reused} reused"
         )
-        self._simulate(number, region, stage.simulations - reused)
+        self._simulate(number, region, total - reused)
         times["simulate"] = time.monotonic()
-        selection = self.store.select(self.store.shards(before_round=number + 1), keep, stage.simulations)
+        selection = self.store.select(self.store.shards(before_round=number + 1), keep, total)
         seed = int(np.random.SeedSequence([self.analysis.seed, number, 2]).generate_state(1)[0])
         draws = Draws(self.simulator, region, selection.u, self._rows(selection), self.targets, seed=seed)
         afresh = stage.afresh or (polish and stage.steps is None)
@@ -194,8 +198,8 @@ class Rounds:
         )
         record = {
             "round": number,
-            "simulations": stage.simulations,
-            "simulated": stage.simulations - reused,
+            "simulations": total,
+            "simulated": total - reused,
             "reused": reused,
             "failed": len(failures := self.store.failures(number)),
             "failures": failures[:FAILURES_KEPT],

@@ -8,10 +8,10 @@ from tmnre import Stage
 
 
 def stages(waveforms: Sequence[int], steps: Sequence[int], *, afresh: int) -> list[Stage]:
-    """One stage each; that numbered `afresh`, from the end, starts from random weights, reduction and quantile tables of its region.
+    """One stage each; the one `afresh` from the end (-1: the last) starts from random weights.
 
-    Those carried along from a wider region leave posteriors too wide.  It is well placed where the region has all but
-    stopped shrinking: what follows goes on from its weights.
+    Weights, data reduction and quantile tables of a wider region leave posteriors too wide.  A fresh start is well
+    placed where the region has all but stopped shrinking: what follows goes on from there.
 
     Raises ValueError when the two are not equally many.
     """
