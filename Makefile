@@ -15,7 +15,7 @@ $(VENV)/.installed: constraints.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable './core[dask,export]' \
-		$(addprefix --editable ./,$(PLUGINS)) pytest ruff dynesty
+		$(addprefix --editable ./,$(PLUGINS)) pytest ruff dynesty scikit-learn
 	touch $@
 
 demo: install
@@ -30,6 +30,7 @@ test: install
 validate: install
 	$(BIN)/python validation/kills.py
 	$(BIN)/python validation/linear_gaussian.py
+	$(BIN)/python validation/sbibm.py
 	$(BIN)/python validation/gw_demo.py
 	$(BIN)/python validation/gw150914.py
 	$(BIN)/python validation/gw_injections.py

@@ -2,9 +2,9 @@
 
     python validation/kills.py [--kills 20] [--seed 0]
 
-Each kill takes the whole process group, simulator workers included, at a moment drawn uniformly from the length of a
-run that is left alone; every fourth run is killed a second time while it resumes.  What the run was doing is what it
-had said last.  Writes results/kills.json; exit code 1 if any posterior, ratio or region differs.
+Each kill takes the whole process group, simulator workers included, at a moment drawn uniformly from what a run that is
+left alone takes once Python has started; every fourth run is killed a second time while it resumes.  What the run was
+doing is what it had said last.  Writes results/kills.json; exit code 1 if any posterior, ratio or region differs.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Slow(Simulator):
 def child(folder: Path) -> None:
     """Run or go on with the analysis, and say on every step what begins."""
     torch.set_num_threads(1)
-    say = partial(print, file=(folder.parent / f"{folder.name}.log").open("a"), flush=True)
+    say = partial(print, file=log_of(folder).open("a"), flush=True)
+    say("beginning")
     for module, name, doing in (
         (loop, "simulate", "simulating"),
         (loop, "fit", "training"),
@@ -82,9 +83,18 @@ def _announced(function, doing, say):
     return call
 
 
-def start(folder: Path) -> subprocess.Popen:
-    """The analysis in a process group of its own."""
-    return subprocess.Popen([sys.executable, __file__, "--child", str(folder)], start_new_session=True)
+def log_of(folder: Path) -> Path:
+    return folder.with_suffix(".log")
+
+
+def started(folder: Path) -> subprocess.Popen:
+    """The analysis in a process group of its own, at the moment it begins or goes on."""
+    log = log_of(folder)
+    length = log.stat().st_size if log.exists() else 0
+    process = subprocess.Popen([sys.executable, __file__, "--child", str(folder)], start_new_session=True)
+    while process.poll() is None and not (log.exists() and log.stat().st_size > length):
+        time.sleep(0.01)
+    return process
 
 
 def outcome(folder: Path) -> list[np.ndarray]:
@@ -108,8 +118,9 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
+        process = started(base / "whole")
         began = time.monotonic()
-        if start(base / "whole").wait():
+        if process.wait():
             sys.exit("the run that is left alone failed")
         length = time.monotonic() - began
         expected = outcome(base / "whole")
@@ -117,17 +128,16 @@ def main() -> None:
         while moments.total() < options.kills:
             folder = base / f"{run:02d}"
             for _ in range(1 + (run % 4 == 3)):
-                process = start(folder)
+                process = started(folder)
                 try:
                     process.wait(rng.uniform(0, length))
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-                    log = base / f"{folder.name}.log"
-                    said = log.read_text().split() if log.exists() else []
-                    moments[said[-1] if said else "starting"] += 1
-            if start(folder).wait():
-                sys.exit(f"{folder.name} did not resume after it was killed while {said[-1:]}")
+                    said = log_of(folder).read_text().split()
+                    moments[said[-1]] += 1
+            if started(folder).wait():
+                sys.exit(f"{folder.name} did not resume; it had said {log_of(folder).read_text().split()}")
             same = all(np.array_equal(a, b) for a, b in zip(outcome(folder), expected, strict=True))
             different += not same
             run += 1

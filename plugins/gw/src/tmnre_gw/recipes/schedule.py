@@ -16,7 +16,8 @@ def stages(waveforms: Sequence[int], steps: Sequence[int], *, afresh: int) -> li
     Raises ValueError when the two are not equally many.
     """
     if len(waveforms) != len(steps):
-        raise ValueError(f"waveforms are given for {len(waveforms)} rounds, steps for {len(steps)}; give both the same")
+        lengths = f"waveforms are given for {len(waveforms)} rounds, steps for {len(steps)}"
+        raise ValueError(f"{lengths}; give lists of the same length")
     return [
         Stage(n, length, afresh=i == len(steps) + afresh)
         for i, (n, length) in enumerate(zip(waveforms, steps, strict=True))
