@@ -8,6 +8,7 @@
     at one observation:
         local_c2st          a classifier between truths and posterior draws
         predictive          the model, by data replicated from it; a wrong posterior is hardly seen
+        distortions         the model, by what might have been added to its data, bin by bin
 
 A posterior that ignores the data is calibrated: only tarp, with references that depend on x, and local_c2st refuse it.
 """
@@ -24,6 +25,7 @@ from tmnre.diagnostics.coverage import (
     mass_above,
     ranks,
 )
+from tmnre.diagnostics.distortions import Additive, ExtraNoise, distortions, windows
 from tmnre.diagnostics.local_c2st import local_c2st
 from tmnre.diagnostics.predictive import predictive
 from tmnre.diagnostics.sbc import sbc
@@ -31,10 +33,13 @@ from tmnre.diagnostics.tarp import regressed_references, tarp
 
 __all__ = [
     "THRESHOLD",
+    "Additive",
     "Check",
+    "ExtraNoise",
     "binomial_bands",
     "coverage",
     "density_ranks",
+    "distortions",
     "expected_coverage",
     "joint_ranks",
     "local_c2st",
@@ -44,4 +49,5 @@ __all__ = [
     "regressed_references",
     "sbc",
     "tarp",
+    "windows",
 ]

@@ -21,6 +21,7 @@ from scipy import stats
 
 from tmnre.diagnostics.check import THRESHOLD, Check
 from tmnre.diagnostics.shapes import shaped
+from tmnre.diagnostics.smallest import calibrated, distance
 
 FEWEST = math.ceil(2 / THRESHOLD) - 1
 """With fewer replicates a two-sided p-value, at least 2 / (R + 1), could not fail."""
@@ -41,10 +42,5 @@ def predictive(observed: Mapping[str, float], replicated: Mapping[str, ArrayLike
         raise ValueError(f"a predictive check needs at least {FEWEST} replicates to be able to fail, got {n - 1}")
     at_most, below = (stats.rankdata(pool, method=method, axis=1) for method in ("max", "min"))
     p = np.minimum(1, 2 * np.minimum(at_most, n + 1 - below) / n)
-    # Of the n rows many share the smallest p: every quantity has two extremes.  Their distance from the median in
-    # mean deviations orders them; any function of a row and the pool keeps observation and replicates exchangeable.
-    away = np.abs(pool - np.median(pool, axis=1, keepdims=True))
-    away = (away / np.maximum(away.mean(1, keepdims=True), np.finfo(float).tiny)).max(0)
-    smallest = p.min(0)
-    as_extreme = (smallest < smallest[-1]) | ((smallest == smallest[-1]) & (away >= away[-1]))
-    return Check.of("predictive", as_extreme.mean(), dict(zip((f"p_{name}" for name in names), p[:, -1], strict=True)))
+    numbers = dict(zip((f"p_{name}" for name in names), p[:, -1], strict=True))
+    return Check.of("predictive", calibrated(p, np.abs(distance(pool)))[-1], numbers)
