@@ -64,6 +64,8 @@ def test_kill_and_resume_equals_uninterrupted(toy, tmp_path, moment):
 
 
 def test_interrupted_runs_say_how_to_go_on(toy, tmp_path):
+    # a shell's background job ignores it, and so would its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     whole, out = tmp_path / "whole", tmp_path / "out"
     settings = ("--workers", "2", "--pause_s", "0.3")
     command = ["run", "toy/line", "--out", str(out), *settings]
