@@ -187,6 +187,7 @@ class Rounds:
                 warm=warm,
                 polish=polish,
                 progress=self.progress,
+                say=self.say,
             )
         times["train"] = time.monotonic()
         generator = torch.Generator().manual_seed(seed + 1)

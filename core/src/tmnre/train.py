@@ -9,6 +9,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import lightning
 import torch
@@ -27,8 +28,18 @@ FIRST_CYCLE, ROUGH_STEPS, MAX_STEPS, CYCLE_DECAY = 200, 600, 6200, 0.7
 """steps of the first cycle, of all cycles without and with `polish`; factor on the peak learning rate between cycles"""
 
 
+RESTARTS, SLOWER = 3, 0.1
+"""how often a cycle that diverged starts again, and the factor on its peak learning rate"""
+WORSE = 1.0
+"""nat a ratio above the loss of a ratio of one everywhere, from which on a cycle counts as diverged"""
+
+
 class TrainingError(RuntimeError):
     """Training could not start or went astray; the message says what to do."""
+
+
+class _DivergedError(RuntimeError):
+    """The loss is not finite, or no weights are any good."""
 
 
 class _Batches(IterableDataset):
@@ -57,7 +68,10 @@ class _Module(lightning.LightningModule):
     def _losses(self, batch) -> Tensor:
         """Loss of each marginal (M,): all pairings within groups of K + 1 simulations."""
         x, z = batch
-        a, b = self.estimator.factors(x, z)
+        return self.of_factors(*self.estimator.factors(x, z))
+
+    def of_factors(self, a: Tensor, b: Tensor) -> Tensor:
+        """The same from a and b (N, L, rank)."""
         with torch.autocast(a.device.type, enabled=False):
             group = min(self.settings.candidates + 1, len(a))
             whole = len(a) // group * group
@@ -71,10 +85,7 @@ class _Module(lightning.LightningModule):
     def training_step(self, batch, _) -> Tensor:
         loss = self._losses(batch).sum()
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()} at step {self.global_step}; "
-                f"check the simulator for extreme values or lower training.learning_rate"
-            )
+            raise _DivergedError(f"the loss became {loss.item()} at step {self.global_step}")
         self.log("train_loss", loss)
         return loss
 
@@ -148,6 +159,7 @@ def fit(
     warm: bool = False,
     polish: bool = True,
     progress: Callable[..., tqdm] = tqdm,
+    say: Callable[[str], None] = print,
 ) -> list[dict[str, float]]:
     """Train the estimator in place and return the curve, [{"step", "train", "validation"}]; the best weights are kept.
 
@@ -156,9 +168,11 @@ def fit(
     long training has to be depends on the data, and weights are only worth comparing at the end of a cycle.  Without
     `polish`, two cycles at most.
 
+    A cycle that diverges starts again from where it began, with a lower peak, and says so.
+
     `warm`: the estimator has been trained before, on a region that holds this one.
 
-    Raises TrainingError when there are too few simulations or the loss is not finite.
+    Raises TrainingError when there are too few simulations or training still diverges.
     """
     if len(draws) < 32 or draws.effective_size < 16:
         raise TrainingError(
@@ -176,14 +190,42 @@ def fit(
             _Batches(draws, part, batch_size, seed + 2 * cycle * i + 1 - i, endless=bool(i))
             for i, part in ((1, rows[0]), (0, rows[1]))
         ]
-        _cycle(estimator, batches, settings, peak * CYCLE_DECAY**cycle, length, curve, progress)
+        run = partial(_cycle, estimator, batches, settings, steps=length, curve=curve, progress=progress)
+        peak = _converging(run, peak, estimator, curve, say)
         improved = before - curve.best
         settled = improved < settings.tolerance * estimator.terms
         if steps or settled or curve.step + 2 * length > (MAX_STEPS if polish else ROUGH_STEPS):
             break
-        cycle, length = cycle + 1, 2 * length
+        cycle, length, peak = cycle + 1, 2 * length, peak * CYCLE_DECAY
     estimator.eval().cpu()
     return curve.points
+
+
+def _converging(
+    cycle: Callable[[float], None],
+    peak: float,
+    estimator: RatioEstimator,
+    curve: _Curve,
+    say: Callable[[str], None],
+) -> float:
+    """Calls cycle(peak), again with a lower peak learning rate if it diverges; returns the peak that went well."""
+    began, restarts = copy.deepcopy(estimator.state_dict()), 0
+    best, points = (curve.best, curve.best_state), len(curve.points)
+    while True:
+        try:
+            cycle(peak)
+            return peak
+        except _DivergedError as diverged:
+            estimator.load_state_dict(began)
+            curve.best, curve.best_state = best
+            del curve.points[points:]
+            if restarts == RESTARTS:
+                raise TrainingError(
+                    f"{diverged}, in {restarts + 1} attempts, the last with a peak learning rate of {peak:.1g}; "
+                    f"check the simulator for extreme values"
+                ) from None
+            restarts, peak = restarts + 1, peak * SLOWER
+            say(f"{diverged}; training starts again with a peak learning rate of {peak:.1g}")
 
 
 def _cycle(
@@ -222,9 +264,11 @@ def _cycle(
             # Lightning turns Ctrl-C into an exit of its own, deaf to the next one
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from stop
+    none = torch.zeros(settings.candidates + 1, estimator.terms, 1)
+    if curve.best > (acceptable := float(module.of_factors(none, none).sum()) + WORSE * estimator.terms):
+        raise _DivergedError(f"the validation loss never was below {acceptable:.3g}, where a useless ratio has it")
     curve.step += trainer.global_step
-    if curve.best_state is not None:
-        estimator.load_state_dict(curve.best_state)
+    estimator.load_state_dict(curve.best_state)
 
 
 @contextmanager

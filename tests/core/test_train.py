@@ -1,0 +1,75 @@
+"""Training that diverges starts again more slowly, says so, and gives up with a reason."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from tqdm import tqdm
+
+import tmnre
+from tmnre import Stage, Training
+from tmnre.rounds import Rounds
+from tmnre.train import RESTARTS, SLOWER, TrainingError, _Module
+
+X = {"x": np.array([0.3, -0.2, 0.1, 0.4])}
+
+
+@pytest.fixture
+def trained(linear_gaussian, tmp_path):
+    """Called with settings of the training: the result, the curve, and what was said."""
+
+    def run(**settings):
+        training = Training(accelerator="cpu", threads=1, **settings)
+        analysis = tmnre.Analysis(linear_gaussian, X, ["a"], stages=[Stage(2000, steps=100)], training=training)
+        said, folder = [], tmp_path / str(len(list(tmp_path.iterdir())))
+        result = Rounds(analysis, folder, progress=partial(tqdm, disable=True), say=said.append).run()
+        curve = tmnre.files.read_json(folder / "rounds" / "00" / "training.json")
+        return result, curve, said
+
+    return run
+
+
+def test_a_learning_rate_far_too_large_is_lowered(trained, linear_gaussian):
+    result, curve, said = trained(learning_rate=10.0)
+    _, _, nothing = trained(learning_rate=10.0 * SLOWER**RESTARTS)
+    restarts = [line for line in said if "starts again" in line]
+    assert 1 <= len(restarts) <= RESTARTS and len(said) == len(nothing) + len(restarts)
+    assert curve[-1]["step"] <= 100 and np.all(np.diff([point["step"] for point in curve]) > 0)
+    mean, _ = linear_gaussian.posterior(X["x"])
+    low, high = result["a"].interval(0.9)[0]
+    assert low < mean[0] < high
+
+
+def test_a_loss_that_is_not_a_number_starts_training_again(trained, monkeypatch):
+    losses, calls = _Module._losses, []
+
+    def once(module, batch):
+        calls.append(module.learning_rate)
+        return losses(module, batch) * (np.nan if len(calls) == 7 else 1.0)
+
+    monkeypatch.setattr(_Module, "_losses", once)
+    result, _, said = trained()
+    # every second step of these is followed by a validation
+    assert [line for line in said if "starts again" in line] == [
+        "the loss became nan at step 4; training starts again with a peak learning rate of 0.0003"
+    ]
+    assert calls[0] == 3e-3 and calls[-1] == pytest.approx(3e-4)
+    assert result["a"].sd < 0.8
+
+
+def test_what_stays_not_a_number_is_given_up(trained, monkeypatch):
+    monkeypatch.setattr(_Module, "_losses", lambda module, batch: torch.full((1,), torch.nan, requires_grad=True))
+    with pytest.raises(TrainingError, match=r"nan at step 0, in 4 attempts.*check the simulator for extreme values"):
+        trained()
+
+
+def test_data_that_say_nothing_are_no_divergence(trained, linear_gaussian, monkeypatch):
+    ignorant = type(linear_gaussian).simulate
+    monkeypatch.setattr(
+        type(linear_gaussian), "simulate", lambda self, theta, rng: ignorant(self, rng.permutation(theta), rng)
+    )
+    result, _, said = trained()
+    assert not [line for line in said if "starts again" in line] and result["a"].sd > 0.8
