@@ -32,7 +32,7 @@ def ours(with_pairs: bool) -> float:
     from tmnre.analysis import Training
     from tmnre.draws import Draws
     from tmnre.embedding import flat
-    from tmnre.ratio import RatioEstimator
+    from tmnre.ratio import Quantiles, RatioEstimator
     from tmnre.rows import InMemory
     from tmnre.train import _Batches, _Module
 
@@ -56,7 +56,8 @@ def ours(with_pairs: bool) -> float:
     marginals = [(n,) for n in names]
     if with_pairs:
         marginals += [(names[i], names[j]) for i, j in problem.pairs()]
-    estimator = RatioEstimator(Embedding(), marginals, names, draws.sample_targets(10_000, torch.Generator()), 64)
+    quantiles = Quantiles.of(draws.sample_targets(10_000, torch.Generator()))
+    estimator = RatioEstimator.new(Embedding(), 64, quantiles, names, marginals)
     module = _Module(estimator, Training(), 1e-3, STEPS)
     optimiser = module.configure_optimizers()["optimizer"]
     batches = iter(_Batches(draws, torch.arange(16_000), problem.BATCH, 0, endless=True))

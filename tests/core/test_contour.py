@@ -9,8 +9,9 @@ from scipy import special, stats
 from tqdm import tqdm
 
 from tmnre import Analysis, Box, Prior, Simulator, Stage, Uniform
-from tmnre.contour import Contour, drop
+from tmnre.contour import Contour, drop, mass_beyond
 from tmnre.rounds import Rounds
+from tmnre.truncate import UNRESOLVED
 
 MEAN, SD = np.array([0.45, 0.5, 0.6]), 0.03
 
@@ -31,12 +32,12 @@ def log_volume(covariance, radius):
 
 @pytest.mark.parametrize("epsilon", [1e-6, 1e-4])
 def test_the_drop_loses_the_same_mass_in_every_dimension(epsilon):
-    assert drop(epsilon, 1) == pytest.approx(-np.log(epsilon), rel=1e-6)
+    assert drop(mass_beyond(epsilon), 1) == pytest.approx(-np.log(epsilon), rel=1e-6)
     lost = stats.chi2.sf(-2 * np.log(epsilon), 1)
     for d in (2, 5, 15):
-        assert stats.chi2.sf(2 * drop(epsilon, d), d) == pytest.approx(lost, rel=1e-6)
+        assert stats.chi2.sf(2 * drop(mass_beyond(epsilon), d), d) == pytest.approx(lost, rel=1e-6)
         # the radius of the contour, and with it its width, grows by the padding on both sides
-        assert np.sqrt(drop(epsilon, d, 0.1) / drop(epsilon, d)) == pytest.approx(1.2)
+        assert np.sqrt(drop(mass_beyond(epsilon), d, 0.1) / drop(mass_beyond(epsilon), d)) == pytest.approx(1.2)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.99])
@@ -141,7 +142,7 @@ def result(analysis, folder):
 def test_the_region_closes_in_on_the_posterior(result):
     *_, last = result.rounds
     # the contour of the exact posterior in three dimensions, against the box of the same parameters
-    radius = np.sqrt(2 * drop(1e-6, 3))
+    radius = np.sqrt(2 * drop(UNRESOLVED / last["effective_simulations"], 3))
     exact = log_volume(ellipsoid(0.95)[1], radius)
     box = 3 * np.log(2 * SD * np.sqrt(-2 * np.log(1e-6)))
     assert exact - 0.2 < last["next_log_volume"] < box - 1

@@ -5,7 +5,7 @@ from scipy import stats
 
 from tmnre import Box, PowerLaw, Prior, ResidualMLP, Simulator, Training, Uniform
 from tmnre.draws import Draws
-from tmnre.ratio import RatioEstimator
+from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.rows import InMemory
 from tmnre.train import _Batches, fit
 
@@ -146,9 +146,8 @@ def test_same_seed_same_draws():
 def estimator_for(draws):
     generator = torch.Generator().manual_seed(0)
     x, _ = draws.batch(torch.arange(50), generator, redraw=False)
-    return RatioEstimator(
-        ResidualMLP(x, 8, 1), [("a",), ("d", "snr")], draws.targets, draws.sample_targets(2000, generator), 8
-    )
+    quantiles = Quantiles.of(draws.sample_targets(2000, generator))
+    return RatioEstimator.new(ResidualMLP(x, 8, 1), 8, quantiles, draws.targets, [("a",), ("d", "snr")])
 
 
 def quick_fit(draws, **settings):

@@ -10,7 +10,7 @@ RECORDS = [
     {"region": {"cube": cube, "derived": {"snr": [8.0, np.inf]}}, "log_volume": -i, "simulated": 100, "reused": 10 * i}
     for i, cube in enumerate(REGIONS)
 ]
-CURVE = [{"step": 10 * i, "train": 1 / i, "validation": 1 / i + 0.01 * i} for i in range(1, 20)]
+CURVE = [{"step": 10 * i, "train": 1 / i, "validation": 1 / i + 0.01 * i, "member": 0} for i in range(1, 20)]
 
 
 def learned(n, pairs, truth=True):

@@ -11,7 +11,7 @@ FEATURES = 5
 def joint(d, *, learned, scale=2.0):
     """Random weights, large enough that no term is flat."""
     torch.manual_seed(d)
-    made = Joint(torch.arange(d), FEATURES, learned=learned).eval()
+    made = Joint.new(torch.arange(d), FEATURES, learned=learned).eval()
     with torch.no_grad():
         for name, weight in made.named_parameters():
             weight.mul_(scale if name.endswith("in.weight") else 1.0)

@@ -53,6 +53,8 @@ class Training:
     """weight of the true pair against none, in NRE-C"""
     balance: float = 0.0
     """weight of the balance condition (2208.13624; 100 there): posteriors too wide rather than too narrow"""
+    members: int = 1
+    """networks trained from different random weights, whose log ratios are averaged"""
     validation_fraction: float = 0.1
     """share of the simulations kept for validation, chosen by simulation"""
     patience: int = 10
@@ -70,6 +72,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"training.loss must be one of {sorted(LOSSES)}, got {self.loss!r}")
+        if self.members < 1:
+            raise ValueError(f"training.members must be at least 1, got {self.members}")
         if self.candidates < 1 or self.gamma <= 0 or self.balance < 0:
             raise ValueError(
                 f"training needs candidates >= 1, gamma > 0 and balance >= 0, got {self.candidates}, {self.gamma} and "

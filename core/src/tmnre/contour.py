@@ -41,13 +41,16 @@ class Surface:
             return torch.cat([self.joint.logit(self.features, self.table(part)) for part in parts]).numpy()
 
 
-def drop(epsilon: float, d: int, padding: float = 0.0) -> float:
-    """How far below its maximum log r may fall in d dimensions.
+def mass_beyond(epsilon: float) -> float:
+    """Posterior mass of a one-dimensional Gaussian where r < epsilon max r."""
+    return float(special.erfc(np.sqrt(-np.log(epsilon))))
 
-    For a Gaussian the contour loses as much posterior mass as the interval r > epsilon max r does in one dimension, and
-    is wider by `padding` of its width on every side.
+
+def drop(mass: float, d: int, padding: float = 0.0) -> float:
+    """How far log r of a d-dimensional Gaussian falls on the contour that loses so much of its posterior mass.
+
+    And farther, by what makes the contour wider by `padding` of its width on every side.
     """
-    mass = special.erfc(np.sqrt(-np.log(epsilon)))
     return float(stats.chi2.isf(mass, d) / 2 * (1 + 2 * padding) ** 2)
 
 

@@ -146,7 +146,7 @@ def _shares(bounds: Sequence[tuple[float, float]], parameter: bool) -> list[tupl
 
 
 def training_figure(curves: Sequence[Curve]) -> Figure:
-    """Training and validation loss per round; the point marks the weights that were kept.
+    """Training and validation loss per round, of each network of an ensemble; points mark the weights that were kept.
 
     curves: training.json of the rounds in order.  The first tenth of a round may lie above its panel.
     """
@@ -159,12 +159,17 @@ def training_figure(curves: Sequence[Curve]) -> Figure:
             axis.set_ylabel("loss, sum over marginals")
         if not curve:
             continue
-        step, train, validation = (np.array([point[key] for point in curve]) for key in ("step", "train", "validation"))
-        best = int(validation.argmin())
-        axis.plot(step, train, color=INNER, lw=1.2, label="training")
-        axis.plot(step, validation, color=TRUTH, lw=1.2, label="validation")
-        axis.plot(step[best], validation[best], "o", color=TRUTH, ms=5, label="kept")
-        late = np.concatenate([train[len(step) // 10 :], validation[len(step) // 10 :], [validation[best]]])
+        late = []
+        for member in sorted({point["member"] for point in curve}):
+            points = [point for point in curve if point["member"] == member]
+            step, train, validation = (np.array([p[key] for p in points]) for key in ("step", "train", "validation"))
+            best = int(validation.argmin())
+            names = ("training", "validation", "kept") if member == 0 else (None,) * 3
+            axis.plot(step, train, color=INNER, lw=1.2, label=names[0])
+            axis.plot(step, validation, color=TRUTH, lw=1.2, label=names[1])
+            axis.plot(step[best], validation[best], "o", color=TRUTH, ms=5, label=names[2])
+            late += [*train[len(step) // 10 :], *validation[len(step) // 10 :], validation[best]]
+        late = np.array(late)
         margin = 0.08 * np.ptp(late) + 1e-6
         axis.set_ylim(late.min() - margin, late.max() + margin)
         if number == 0:

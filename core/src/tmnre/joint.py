@@ -30,7 +30,7 @@ GRID = 512
 ROWS_AT_ONCE = 4096
 
 
-class _Chain(nn.Module):
+class Chain(nn.Module):
     """d one-dimensional ratios, the i-th conditional on the targets before it; features = 0: nothing else is given."""
 
     def __init__(self, d: int, features: int, *, hidden: int = 96, rank: int = RANK) -> None:
@@ -56,13 +56,18 @@ class _Chain(nn.Module):
         """What the features (N, F) add to the first layer (N, d, hidden), before any target is known."""
         return self.x_in(features).unflatten(1, (len(self.before), -1)) if self.features else 0.0
 
-    def one_by_one(self, features: Tensor, draw: Callable[[int, Tensor], Tensor]) -> None:
-        """Calls draw(i, a_i (N, rank)) -> s_i (N,) for one target after the other; each sees what came before."""
-        hidden = self.before_any(features) + self.given_in.bias.transpose(0, 1)
-        for i in range(len(self.before)):
-            s = draw(i, self._a(hidden[:, i], partial(self.deep.one, i), partial(self.x_out.one, i)))
-            weight = self.given_in.weight[i + 1 :, i * ENCODED : (i + 1) * ENCODED]
-            hidden[:, i + 1 :] += (encoded(s) @ weight).transpose(0, 1)
+    def begin(self, features: Tensor) -> Tensor:
+        """State for `a_of` and `tell`, before any target is known."""
+        return self.before_any(features) + self.given_in.bias.transpose(0, 1)
+
+    def a_of(self, i: int, state: Tensor) -> Tensor:
+        """a_i (N, rank), when the targets before the i-th have been told."""
+        return self._a(state[:, i], partial(self.deep.one, i), partial(self.x_out.one, i))
+
+    def tell(self, i: int, state: Tensor, s: Tensor) -> None:
+        """Enters quantiles s (N,) of the i-th target into the state."""
+        weight = self.given_in.weight[i + 1 :, i * ENCODED : (i + 1) * ENCODED]
+        state[:, i + 1 :] += (encoded(s) @ weight).transpose(0, 1)
 
     @staticmethod
     def _a(hidden: Tensor, deep: Callable[[Tensor], Tensor], out: Callable[[Tensor], Tensor]) -> Tensor:
@@ -83,18 +88,23 @@ class _Chain(nn.Module):
 class Joint(nn.Module):
     """log r of the d targets in `columns` (d,).
 
-    learned : whether the second term is learned
+    prior : the second term, where it is learned
     log_density (d, K) : what adds up to it instead, of each target between K + 1 evenly spaced quantiles
     """
 
     def __init__(
-        self, columns: Tensor, features: int, *, learned: bool = False, log_density: Tensor | None = None
+        self, columns: Tensor, posterior: Chain, prior: Chain | None = None, log_density: Tensor | None = None
     ) -> None:
         super().__init__()
         self.register_buffer("columns", columns)
         self.register_buffer("log_density", log_density)
-        self.posterior = _Chain(len(columns), features)
-        self.prior = _Chain(len(columns), 0) if learned else None
+        self.posterior, self.prior = posterior, prior
+
+    @classmethod
+    def new(cls, columns: Tensor, features: int, *, learned: bool = False, log_density: Tensor | None = None) -> Joint:
+        """With random weights; `learned`: whether the second term is to be learned."""
+        d = len(columns)
+        return cls(columns, Chain(d, features), Chain(d, 0) if learned else None, log_density)
 
     @property
     def terms(self) -> int:
@@ -134,21 +144,19 @@ class Joint(nn.Module):
         drawn = torch.empty(n, len(self.columns))
         log_r, log_integral = torch.zeros(2, n, dtype=torch.float64)
         for rows in _chunks(n):
-
-            def draw(i: int, a: Tensor, rows: slice = rows) -> Tensor:
-                logits = a @ grid[i].T
+            state = self.posterior.begin(features[rows])
+            for i in range(len(self.columns)):
+                logits = self.posterior.a_of(i, state) @ grid[i].T
                 log_p = torch.log_softmax(logits, dim=1)
                 cumulative = log_p.exp().cumsum(1)
-                level = torch.rand(len(a), 1, generator=generator) * cumulative[:, -1:]
+                level = torch.rand(len(logits), 1, generator=generator) * cumulative[:, -1:]
                 cell = torch.searchsorted(cumulative, level).clamp(max=GRID - 1)
                 # uniform within its cell
                 beyond = ((cumulative.gather(1, cell) - level) / log_p.gather(1, cell).exp()).clamp(0, 1)
                 drawn[rows, i] = ((cell + 1 - beyond) / GRID)[:, 0]
                 log_r[rows] += log_p.gather(1, cell)[:, 0] + math.log(GRID)
                 log_integral[rows] += logits.logsumexp(1) - math.log(GRID)
-                return drawn[rows, i]
-
-            self.posterior.one_by_one(features[rows], draw)
+                self.posterior.tell(i, state, drawn[rows, i])
             if self.prior is not None:
                 log_r[rows] -= self._normalised(self.prior, features[rows], drawn[rows])[:, 1:].sum(1)
         return drawn, log_r + self._flat(drawn), log_integral
@@ -165,7 +173,7 @@ class Joint(nn.Module):
         return log_r + self._flat(s)
 
     @staticmethod
-    def _normalised(chain: _Chain, features: Tensor, s: Tensor) -> Tensor:
+    def _normalised(chain: Chain, features: Tensor, s: Tensor) -> Tensor:
         """The d terms (N, d) of a chain, less their integral over the prior."""
         a, b = chain.of_given(features, s), chain.of_value(s)
         normaliser = torch.einsum("nir,igr->nig", a, chain.on_grid()).logsumexp(2) - math.log(GRID)

@@ -81,50 +81,63 @@ class RatioEstimator(nn.Module):
     Parameters
     ----------
     embedding : x -> (N, F)
-    marginals : tuples of target names that have a head each
+    quantiles : of the targets in the region's prior
     targets : names of the T scalar targets, in the order of the columns of z
-    z : (S, T) float64, samples of the targets from the region's prior, to fit the quantile tables
-    joints : {targets learned by the chain rule: how the prior ties them}; {}: not at all; {"log_volume": v}: it
-        is flat in a set of that log volume; {"learned": True}: in a way that has to be learned
+    marginals : tuples of target names that have a head each
+    heads : of the marginals of one dimension each, in the order in which the dimensions appear
+    joints : of targets that are learned by the chain rule
     """
 
     def __init__(
         self,
         embedding: nn.Module,
-        marginals: Sequence[tuple[str, ...]],
+        quantiles: Quantiles,
         targets: Sequence[str],
-        z: Tensor,
-        features: int,
-        *,
-        joints: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
+        marginals: Sequence[tuple[str, ...]],
+        heads: Sequence[nn.Module],
+        joints: Mapping[tuple[str, ...], Joint],
     ) -> None:
         super().__init__()
         self.embedding = embedding
-        self.quantiles = Quantiles.of(z)
+        self.quantiles = quantiles
         self.targets = tuple(targets)
         self.marginals = tuple(marginals)
-        by_dimension: dict[int, list[int]] = {}
-        for i, names in enumerate(self.marginals):
-            by_dimension.setdefault(len(names), []).append(i)
-        self._order = [i for group in by_dimension.values() for i in group]
-        self._place = sorted(range(len(self._order)), key=self._order.__getitem__)
-        self.heads = nn.ModuleList(
-            Heads(torch.tensor([self._columns(self.marginals[i]) for i in group]), features)
-            for group in by_dimension.values()
-        )
-        self.joints = {names: self._joint(names, features, **tie) for names, tie in (joints or {}).items()}
+        order = [i for group in _by_dimension(self.marginals) for i in group]
+        self._place = sorted(range(len(order)), key=order.__getitem__)
+        self.heads = nn.ModuleList(heads)
+        self.joints = dict(joints)
         self._joints = nn.ModuleList(self.joints.values())
 
-    def _joint(
-        self, names: tuple[str, ...], features: int, *, learned: bool = False, log_volume: float | None = None
-    ) -> Joint:
-        columns = torch.tensor(self._columns(names))
-        if log_volume is None:
-            return Joint(columns, features, learned=learned)
-        return Joint(columns, features, log_density=self.quantiles.log_density[columns] + log_volume / len(columns))
+    @classmethod
+    def new(
+        cls,
+        embedding: nn.Module,
+        features: int,
+        quantiles: Quantiles,
+        targets: Sequence[str],
+        marginals: Sequence[tuple[str, ...]],
+        joints: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
+    ) -> RatioEstimator:
+        """With random weights, for an embedding with so many features.
 
-    def _columns(self, names: tuple[str, ...]) -> list[int]:
-        return [self.targets.index(name) for name in names]
+        joints : {targets learned by the chain rule: how the prior ties them}; {}: not at all; {"log_volume": v}: it
+            is flat in a set of that log volume; {"learned": True}: in a way that has to be learned
+        """
+
+        def columns(names: tuple[str, ...]) -> list[int]:
+            return [targets.index(name) for name in names]
+
+        def joint(names: tuple[str, ...], *, learned: bool = False, log_volume: float | None = None) -> Joint:
+            where, log_density = torch.tensor(columns(names)), None
+            if log_volume is not None:
+                log_density = quantiles.log_density[where] + log_volume / len(where)
+            return Joint.new(where, features, learned=learned, log_density=log_density)
+
+        heads = [
+            Heads(torch.tensor([columns(marginals[i]) for i in group]), features) for group in _by_dimension(marginals)
+        ]
+        made = {names: joint(names, **tie) for names, tie in (joints or {}).items()}
+        return cls(embedding, quantiles, targets, marginals, heads, made)
 
     @property
     def terms(self) -> int:
@@ -189,3 +202,11 @@ class RatioEstimator(nn.Module):
         s, log_r, log_integral = joint.sample(self.embedding(x).repeat_interleave(n, 0), generator)
         z = [self.quantiles.inverse(s[:, i], int(column)) for i, column in enumerate(joint.columns)]
         return torch.stack(z, dim=1), log_r, log_integral
+
+
+def _by_dimension(marginals: Sequence[tuple[str, ...]]) -> list[list[int]]:
+    """Places of the marginals of one dimension each, in the order in which the dimensions appear."""
+    groups: dict[int, list[int]] = {}
+    for i, names in enumerate(marginals):
+        groups.setdefault(len(names), []).append(i)
+    return list(groups.values())

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ from tmnre.analysis import Analysis, Marginal, Stage
 from tmnre.contour import Contour
 from tmnre.draws import Draws
 from tmnre.embedding import ResidualMLP
+from tmnre.ensemble import mean
 from tmnre.files import read_json, write_json, write_whole
-from tmnre.ratio import RatioEstimator
+from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.region import Box
 from tmnre.result import MarginalPosterior, Result
 from tmnre.resume import claim, is_done, mark_done
@@ -51,14 +53,18 @@ Say = Callable[[str], None]
 
 @dataclass
 class Trained:
-    """What a round hands to the next: estimator, the reduction its data went through, and draws of its prior."""
+    """What a round hands to the next: its estimators, the reduction its data went through, and draws of its prior."""
 
-    estimator: RatioEstimator
+    members: list[RatioEstimator]
     reduction: Tensors
     record: dict[str, Any]
     next_region: Box
     x: Tensors | None = None
     z: torch.Tensor | None = None
+
+    @cached_property
+    def estimator(self) -> RatioEstimator:
+        return mean(self.members)
 
 
 class Rounds:
@@ -135,16 +141,18 @@ class Rounds:
         region = Box.full(self.simulator.prior, self.simulator.constraints)
         last: Trained | None = None
         records: list[dict[str, Any]] = []
-        settled = False
+        settled = ended = False
         for number, stage in enumerate(self.analysis.stages):
-            if settled and stage.added:
+            whole = ended  # what is left in one
+            if whole:
                 stage = replace(stage, simulations=sum(left.simulations for left in self.analysis.stages[number:]))
             polish = settled or number == len(self.analysis.stages) - 1
             region = last.next_region if last else region
             last = self._round(number, region, stage, last, polish=polish)
             records.append(last.record)
-            settled, before = last.record["kept"] > self.analysis.truncation.stop_ratio, settled
-            if (settled and polish and stage.steps is None) or (before and stage.added):
+            settled = last.record["kept"] > self.analysis.truncation.stop_ratio
+            ended = settled and polish
+            if whole or (ended and stage.steps is None and not stage.added):
                 break
         assert last is not None
         return self._result(last, region, records)
@@ -175,26 +183,34 @@ class Rounds:
         reduction = last.reduction if warm else self._fit_reduction(draws, seed)
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         x_o = draws.simulator.reduce(self.observation)
-        estimator = last.estimator if warm else self._new_estimator(draws, seed)
+        members = last.members if warm else self._new_members(draws, seed)
         times["prepare"] = time.monotonic()
+        curves = []
         with self._threads():
-            curve = fit(
-                estimator,
-                draws,
-                self.analysis.training,
-                steps=stage.steps,
-                seed=seed,
-                warm=warm,
-                polish=polish,
-                progress=self.progress,
-                say=self.say,
-            )
+            for order, member in enumerate(members):
+                curve = fit(
+                    member,
+                    draws,
+                    self.analysis.training,
+                    steps=stage.steps,
+                    seed=seed,
+                    order=order,
+                    warm=warm,
+                    polish=polish,
+                    progress=self.progress,
+                    say=self.say,
+                )
+                curves.append([{**point, "member": order} for point in curve])
+        estimator = mean(members)
         times["train"] = time.monotonic()
         generator = torch.Generator().manual_seed(seed + 1)
         z = draws.sample_targets(POSTERIOR_SAMPLES, generator)
+        findings, depths = self._diagnose(estimator, draws, seed)
         tightened = tighten(
             *(region, self.simulator.prior, estimator, x_o, z, self.truncated, self.analysis.truncation),
             groups=self.groups,
+            depths=depths,
+            simulations=draws.effective_size,
             seed=seed,
         )
         record = {
@@ -206,8 +222,8 @@ class Rounds:
             "failures": failures[:FAILURES_KEPT],
             "effective_simulations": draws.effective_size,
             "acceptance": float(draws.weight.mean()),
-            "steps": curve[-1]["step"] if curve else 0,
-            "best_validation_loss": min((p["validation"] for p in curve), default=None),
+            "steps": max(curve[-1]["step"] for curve in curves),
+            "best_validation_loss": float(np.mean([min(p["validation"] for p in curve) for curve in curves])),
             "warm_start": warm,
             "region": region.to_dict(),
             "next_region": tightened.region.to_dict(),
@@ -215,13 +231,13 @@ class Rounds:
             "log_volume": self._log_volume(number),
             "next_log_volume": self._log_volume(number) + float(np.log(tightened.kept)),
             "lost_mass": tightened.lost_mass,
-            **self._diagnose(estimator, draws, seed),
+            **findings,
         }
         times["evaluate"] = time.monotonic()
         marks = list(times)
         record["seconds"] = {b: round(times[b] - times[a], 2) for a, b in zip(marks, marks[1:], strict=False)}
-        trained = Trained(estimator, reduction, record, tightened.region, x_o, z)
-        self._write(folder, trained, curve)
+        trained = Trained(members, reduction, record, tightened.region, x_o, z)
+        self._write(folder, trained, [point for curve in curves for point in curve])
         self.say(
             f"round {number}: region kept {tightened.kept:.3g} of its volume, "
             f"estimated posterior mass lost {max(tightened.lost_mass.values(), default=0):.1e} (worst marginal)"
@@ -266,25 +282,23 @@ class Rounds:
         )
         return self.simulator.fit_reduction(draws.stored.take(rows), draws.theta[rows])
 
-    def _new_estimator(self, draws: Draws, seed: int) -> RatioEstimator:
+    def _new_members(self, draws: Draws, seed: int) -> list[RatioEstimator]:
         generator = torch.Generator().manual_seed(seed)
         rows = torch.multinomial(draws.weight, min(2048, len(draws)), replacement=True, generator=generator)
         x, _ = draws.batch(rows, generator)
-        z = draws.sample_targets(2**16, generator)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            make = self.analysis.embedding or ResidualMLP
-            embedding = make(x)
-            with torch.no_grad():
-                features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
-            return RatioEstimator(
-                embedding,
-                [names for names in self.marginals if names not in self.joints],
-                self.targets,
-                z,
-                features,
-                joints={names: self._tie(names, draws) for names in self.joints},
-            )
+        quantiles = Quantiles.of(draws.sample_targets(2**16, generator))
+        joints = {names: self._tie(names, draws) for names in self.joints}
+        marginals = [names for names in self.marginals if names not in self.joints]
+        make = self.analysis.embedding or ResidualMLP
+        members = []
+        for order in range(self.analysis.training.members):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed + order)
+                embedding = make(x)
+                with torch.no_grad():
+                    features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
+                members.append(RatioEstimator.new(embedding, features, quantiles, self.targets, marginals, joints))
+        return members
 
     def _tie(self, names: tuple[str, ...], draws: Draws) -> dict[str, Any]:
         """How the region's prior ties the targets of a joint together; see `RatioEstimator`."""
@@ -299,8 +313,13 @@ class Rounds:
         widths = np.diff([draws.region.cube[name] for name in free])
         return {"log_volume": float(np.log(widths).sum()) + sum(c.log_volume for c in contours.values())}
 
-    def _diagnose(self, estimator: RatioEstimator, draws: Draws, seed: int) -> dict[str, Any]:
-        """Calibration on simulations that training has not seen: central intervals, and densities of all marginals."""
+    def _diagnose(
+        self, estimator: RatioEstimator, draws: Draws, seed: int
+    ) -> tuple[dict[str, Any], dict[tuple[str, ...], np.ndarray]]:
+        """Calibration on simulations that training has not seen: central intervals, and densities of all marginals.
+
+        And the depths of `diagnostics.joint_ranks`.
+        """
         _, held = draws.stored.split(self.analysis.training.validation_fraction, seed)
         generator = torch.Generator().manual_seed(seed + 3)
         rows = torch.cat(list(draws.epoch(held, len(held), generator)))[:COVERAGE_SIMULATIONS]
@@ -308,10 +327,8 @@ class Rounds:
         prior_z = draws.sample_targets(4000, generator)
         with torch.no_grad():
             central = diagnostics.ranks(estimator, x, z, prior_z)
-        density = {
-            **diagnostics.density_ranks(estimator, x, z, prior_z, generator=generator),
-            **diagnostics.joint_ranks(estimator, x, z, generator=generator),
-        }
+        joint, depths = diagnostics.joint_ranks(estimator, x, z, generator=generator)
+        density = {**diagnostics.density_ranks(estimator, x, z, prior_z, generator=generator), **joint}
         checks = [diagnostics.expected_coverage(rank, name=", ".join(names)) for names, rank in density.items()]
         return {
             "coverage": {
@@ -319,7 +336,7 @@ class Rounds:
                 **{name: diagnostics.coverage(rank) for name, rank in central.items()},
             },
             "diagnostics": [check.to_dict() for check in checks],
-        }
+        }, depths
 
     def _write(self, folder: Path, trained: Trained, curve: list[dict[str, float]]) -> None:
         state = {
@@ -345,12 +362,12 @@ class Rounds:
         reduction = state["reduction"]
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         draws.weight.clamp_(min=1e-9)
-        estimator = self._new_estimator(draws, seed=0)
+        members = self._new_members(draws, seed=0)
+        estimator = mean(members).eval()
         estimator.load_state_dict(state["estimator"])
-        estimator.eval()
         self.say(f"round {number}: finished before, read from {folder}")
         next_region = self._next_region(region, estimator, state, record["next_region"])
-        return Trained(estimator, reduction, record, next_region, state["x"], state["z"])
+        return Trained(members, reduction, record, next_region, state["x"], state["z"])
 
     def _next_region(self, region: Box, estimator: RatioEstimator, state: dict, plain: dict) -> Box:
         contours = {}

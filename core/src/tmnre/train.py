@@ -24,6 +24,8 @@ from tmnre.losses import contrasts, imbalance, nre_a, nre_c
 from tmnre.ratio import RatioEstimator
 
 VALIDATIONS = 50
+CYCLES = 100
+"""more than any training has, so that no two cycles of an ensemble see the same order of simulations"""
 FIRST_CYCLE, ROUGH_STEPS, MAX_STEPS, CYCLE_DECAY = 200, 600, 6200, 0.7
 """steps of the first cycle, of all cycles without and with `polish`; factor on the peak learning rate between cycles"""
 
@@ -156,6 +158,7 @@ def fit(
     *,
     steps: int | None,
     seed: int,
+    order: int = 0,
     warm: bool = False,
     polish: bool = True,
     progress: Callable[..., tqdm] = tqdm,
@@ -170,6 +173,7 @@ def fit(
 
     A cycle that diverges starts again from where it began, with a lower peak, and says so.
 
+    `seed` decides which simulations are for validation; with another `order` the others come in another order.
     `warm`: the estimator has been trained before, on a region that holds this one.
 
     Raises TrainingError when there are too few simulations or training still diverges.
@@ -187,7 +191,7 @@ def fit(
     while True:
         before = curve.best
         batches = [
-            _Batches(draws, part, batch_size, seed + 2 * cycle * i + 1 - i, endless=bool(i))
+            _Batches(draws, part, batch_size, seed + 2 * (cycle + CYCLES * order) * i + 1 - i, endless=bool(i))
             for i, part in ((1, rows[0]), (0, rows[1]))
         ]
         run = partial(_cycle, estimator, batches, settings, steps=length, curve=curve, progress=progress)

@@ -11,7 +11,7 @@ A group of correlated parameters is cut by a contour of its joint ratio instead,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tmnre.analysis import Truncation
-from tmnre.contour import Contour, drop
+from tmnre.contour import Contour, drop, mass_beyond
 from tmnre.prior import Prior
 from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.region import Box
@@ -27,6 +27,8 @@ from tmnre.simulator import Tensors
 
 GRID = 4096
 DRAWS = 20_000
+UNRESOLVED = 0.1
+"""posterior mass that a contour may lose, in units of what one simulation stands for"""
 GAP = 0.1
 """a gap narrower than this share of what is kept is not worth its edges"""
 
@@ -49,12 +51,16 @@ def tighten(
     names: Sequence[str],
     settings: Truncation,
     groups: Sequence[tuple[str, ...]] = (),
+    depths: Mapping[tuple[str, ...], np.ndarray] | None = None,
+    simulations: float = np.inf,
     seed: int = 0,
 ) -> Tightened:
     """Cut `region` to where the 1-d ratio of each name exceeds epsilon times its maximum, padded.
 
     x: the observation with a batch axis of one; z (S, T): samples of the targets from the region's prior.
-    groups: of parameters, each cut by a contour that loses as much of a Gaussian as epsilon does in one dimension.
+    groups: of parameters, each cut by a contour that loses as much of a Gaussian as epsilon does in one dimension, or a
+    tenth of what one of the simulations that the ratio was learned from stands for, where that is more.
+    depths: of simulations held out, {group: how far log r of the truth is below its maximum}; a contour reaches as low.
     """
     cube, derived, gaps, lost = {}, {}, {}, {}
     tables = Quantiles.of(z, knots=1025)
@@ -86,12 +92,16 @@ def tighten(
             derived[name] = (low, high)
         lost[name] = float(profile.mass[out].sum())
     contours = {}
+    mass = max(mass_beyond(settings.epsilon), UNRESOLVED / simulations)
     for i, group in enumerate(groups):
         rng = np.random.default_rng([seed, i])
         surface = estimator.surface(group, x)
         u = _posterior(region, estimator, x, group, seed)
         log_r = surface(u)
-        threshold = float(log_r.max()) - drop(settings.epsilon, len(group), settings.padding)
+        fall = drop(mass, len(group), settings.padding)
+        if depths is not None:
+            fall = max(fall, float(depths[group].max()))
+        threshold = float(log_r.max()) - fall
         lost[" , ".join(group)] = float((log_r < threshold).mean())
         old = region.contours.get(group) or Contour.full(len(group), rng)
         contours[group] = old.tightened(surface, threshold, settings.padding, rng)

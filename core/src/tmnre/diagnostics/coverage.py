@@ -92,16 +92,20 @@ def density_ranks(
 @torch.no_grad()
 def joint_ranks(
     estimator: RatioEstimator, x: Tensors, z: Tensor, *, generator: torch.Generator, draws: int = 49
-) -> dict[tuple[str, ...], np.ndarray]:
-    """The same for every joint, {names: (N,)}, by so many posterior draws of each x."""
-    ranks = {}
+) -> tuple[dict[tuple[str, ...], np.ndarray], dict[tuple[str, ...], np.ndarray]]:
+    """The same for every joint, {names: (N,)}, by so many posterior draws of each x.
+
+    And how far the truth's log ratio is below the largest of the draws', {names: (N,)}.
+    """
+    ranks, depths = {}, {}
     for names, joint in estimator.joints.items():
-        _, log_r, _ = estimator.sample(names, x, draws, generator)
+        log_r = estimator.sample(names, x, draws, generator)[1].reshape(len(z), draws)
         truth = joint.log_ratio(estimator.embedding(x), estimator.quantiles(z)[:, joint.columns])
-        above = (log_r.reshape(len(z), draws) > truth[:, None]).sum(1)
+        above = (log_r > truth[:, None]).sum(1)
         # anywhere between two draws
         ranks[names] = ((above + torch.rand(len(z), generator=generator)) / (draws + 1)).double().numpy()
-    return ranks
+        depths[names] = (log_r.amax(1) - truth).numpy()
+    return ranks, depths
 
 
 def expected_coverage(rank: np.ndarray, *, name: str = "", levels: Sequence[float] = LEVELS) -> Check:
