@@ -46,10 +46,10 @@ def train(settings, run: Path, number: int, seconds: float) -> dict[str, float]:
         draws = Draws(simulator, region, u, stored, rounds.targets, seed=0)
         reduction = rounds._fit_reduction(draws, 0)
         draws.simulator = simulator.reduced(reduction)
-        (estimator,) = rounds._new_members(draws, 0)
+        (candidates,) = rounds._new_members(draws, 0)
         steps = steps or int(seconds * found["steps_per_second"])
         started = time.perf_counter()
-        curve = fit(estimator, draws, analysis.training, steps=steps, seed=0)
+        estimator, curve = fit(candidates, draws, analysis.training, steps=steps, seed=0)
         # the time of a trial includes the start of training, so the real run is a little shorter than asked
         found = {"steps": steps, "steps_per_second": steps / (time.perf_counter() - started)}
     return {**found, "validation_loss": min(point["validation"] for point in curve), "simulations": len(u)}

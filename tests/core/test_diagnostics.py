@@ -185,6 +185,53 @@ def test_local_c2st_depends_on_its_seed_alone(linear_gaussian):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+class Gaussian:
+    """What `posterior_checks` asks of an estimator: log ratios of given Gaussians for u = Phi(theta), exact.
+
+    -(theta - m)^2 / 2 s^2 + theta^2 / 2 is a scalar product of (m / s^2, 1/2 - 1 / 2 s^2) with (theta, theta^2).
+    """
+
+    targets = ("a", "b", "c")
+    marginals = (("a",), ("b",), ("c",))
+    joints = {}  # noqa: RUF012 - as an instance has it
+
+    def __init__(self, simulator, distortion):
+        self.simulator, self.distortion = simulator, distortion
+
+    def of_x(self, x):
+        mean, covariance = self.simulator.posterior(x["x"].numpy())
+        sd = np.sqrt(np.diag(covariance))
+        mean, variance = mean + self.distortion[0] * sd, (self.distortion[1] * sd) ** 2
+        a = np.stack([mean / variance, np.broadcast_to(0.5 - 0.5 / variance, mean.shape)], axis=2)
+        return torch.from_numpy(a)
+
+    def of_z(self, z):
+        theta = torch.special.ndtri(z)
+        return torch.stack([theta, theta**2], dim=2)
+
+
+@pytest.mark.parametrize("distortion", [EXACT, *WRONG.values()], ids=["exact", *WRONG])
+def test_all_checks_of_an_estimator(linear_gaussian, distortion):
+    refused = {}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        theta, x = simulated(linear_gaussian, 1001, rng)
+        z, x = torch.special.ndtr(torch.from_numpy(theta)), {"x": torch.from_numpy(x)}
+        here, held = ({"x": x["x"][rows]} for rows in (slice(1), slice(1, None)))
+        prior_z = torch.from_numpy(rng.random((20_000, 3)))
+        estimator = Gaussian(linear_gaussian, distortion)
+        for check in diagnostics.posterior_checks(estimator, held, z[1:], here, prior_z, seed=seed):
+            refused.setdefault(check.name, []).append(not check.passed)
+    assert refused.keys() == {"sbc"} | {f"{kind} {name}" for kind in ("tarp", "local c2st") for name in "abc"}
+    for name, times in refused.items():
+        assert sum(times) == 0 if distortion == EXACT else sum(times) >= 2, (name, times)
+
+
+def test_few_simulations_are_not_checked(linear_gaussian):
+    few = torch.full((399, 3), 0.5, dtype=torch.float64)
+    assert diagnostics.posterior_checks(Gaussian(linear_gaussian, EXACT), {}, few, {}, few, seed=0) == []
+
+
 @dataclass(frozen=True)
 class Mean:
     """Fifty data with unit noise about a mean; the posterior of the mean under a standard normal prior."""

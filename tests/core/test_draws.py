@@ -152,7 +152,7 @@ def estimator_for(draws):
 
 def quick_fit(draws, **settings):
     training = Training(**{"batch_size": 64, "candidates": 7, "accelerator": "cpu", **settings})
-    return fit(estimator_for(draws), draws, training, steps=4, seed=0, progress=_silent)
+    return fit([estimator_for(draws)], draws, training, steps=4, seed=0, progress=_silent)
 
 
 def _silent(**settings):
@@ -173,7 +173,7 @@ def test_validation_rows_never_train(monkeypatch):
 
     monkeypatch.setattr(Draws, "batch", spy)
     settings = Training(batch_size=64, candidates=7, validation_fraction=0.2, accelerator="cpu")
-    fit(estimator, draws, settings, steps=40, seed=0, progress=_silent)
+    fit([estimator], draws, settings, steps=40, seed=0, progress=_silent)
     train, validation = draws.stored.split(0.2, 0)
     assert len(validation) == 120 and seen[False] == set(validation.tolist())
     assert len(seen[True]) > 400 and not seen[True] & seen[False]
@@ -182,7 +182,8 @@ def test_validation_rows_never_train(monkeypatch):
 
 def test_a_validation_batch_of_one_row_does_not_stop_training():
     # 650 simulations leave 65 for validation: a batch of 64 and one of a single row
-    assert quick_fit(make(650, bounds=None))
+    _, curve = quick_fit(make(650, bounds=None))
+    assert curve
 
 
 def test_few_accepted_rows_still_make_batches():

@@ -98,7 +98,9 @@ def test_truncated_rounds_reach_the_exact_posterior(linear_gaussian):
     mean, covariance = simulator.posterior(x)
     assert not result.rounds[-1]["warm_start"]
     checks = {check["name"]: check["passed"] for check in result.rounds[-1]["diagnostics"]}
-    assert checks == {f"expected coverage {name}": True for name in NAMES} and result.warnings == []
+    kinds = ("expected coverage", "tarp", "local c2st")
+    assert checks == {"sbc": True} | {f"{kind} {name}": True for name in NAMES for kind in kinds}
+    assert result.warnings == []
     # sd / prior sd is 0.05: eps = 1e-6 leaves less than half of the quantiles of every parameter
     widths = {name: high - low for name, (low, high) in result.rounds[-1]["region"]["cube"].items()}
     assert max(widths.values()) < 0.5

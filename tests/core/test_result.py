@@ -93,12 +93,12 @@ def test_few_effective_samples_are_a_warning():
 def test_failed_calibration_is_a_warning():
     coverage = {"simulations": 1000, "a": {"p_uniform": 2e-5, "passed": False}}
     (warning,) = Result({("a",): gaussian()}, [{"coverage": coverage}]).warnings
-    assert warning.startswith("a: not calibrated on simulations held out (p = 2e-05)")
+    assert warning.startswith("a: simulations held out say that the posterior is not right (p = 2e-05)")
     check = {"name": "expected coverage a, b", "p_value": 1e-9, "passed": False}
     assert (
         Result({("a",): gaussian()}, [{"coverage": coverage, "diagnostics": [check]}])
         .warnings[1]
-        .startswith("expected coverage a, b: not calibrated")
+        .startswith("expected coverage a, b: simulations held out")
     )
     coverage["a"]["passed"] = True
     assert Result({("a",): gaussian()}, [{"coverage": coverage}]).warnings == []

@@ -18,6 +18,16 @@ def normal_score(s: Tensor) -> Tensor:
     return torch.special.ndtri(s.clamp(1e-6, 1 - 1e-6))
 
 
+def wave_weights(smooth: float) -> Tensor:
+    """Weights (ENCODED,) of what `encoded` gives that divide the k-th wave by k^smooth.
+
+    What training starts from, and few simulations leave, is then the smoother.
+    """
+    weights = torch.ones(ENCODED)
+    weights[:WAVES] /= torch.arange(1, WAVES + 1) ** smooth
+    return weights
+
+
 def encoded(s: Tensor) -> Tensor:
     """Quantiles s (...) as inputs of a network (..., ENCODED)."""
     s = s[..., None]

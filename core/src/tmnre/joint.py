@@ -24,17 +24,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmnre.heads import ENCODED, RANK, BatchedLinear, encoded
+from tmnre.heads import ENCODED, RANK, BatchedLinear, encoded, wave_weights
 
 GRID = 512
 ROWS_AT_ONCE = 4096
 
 
 class Chain(nn.Module):
-    """d one-dimensional ratios, the i-th conditional on the targets before it; features = 0: nothing else is given."""
+    """d one-dimensional ratios, the i-th conditional on the targets before it; features = 0: nothing else is given.
 
-    def __init__(self, d: int, features: int, *, hidden: int = 96, rank: int = RANK) -> None:
+    smooth : see `wave_weights`
+    """
+
+    def __init__(self, d: int, features: int, *, smooth: float, hidden: int = 96, rank: int = RANK) -> None:
         super().__init__()
+        self.register_buffer("wave_weights", wave_weights(smooth))
         self.features = features
         if features:
             self.x_in = nn.Linear(features, d * hidden)
@@ -49,8 +53,11 @@ class Chain(nn.Module):
 
     def of_given(self, features: Tensor, s: Tensor) -> Tensor:
         """a (N, d, rank) of features (N, F) and quantiles s (N, d), of which the i-th row sees those before i."""
-        hidden = self.before_any(features) + self.given_in(encoded(s).flatten(1)[:, None] * self.before)
+        hidden = self.before_any(features) + self.given_in(self._encoded(s).flatten(1)[:, None] * self.before)
         return self._a(hidden, self.deep, self.x_out)
+
+    def _encoded(self, s: Tensor) -> Tensor:
+        return encoded(s) * self.wave_weights
 
     def before_any(self, features: Tensor) -> Tensor | float:
         """What the features (N, F) add to the first layer (N, d, hidden), before any target is known."""
@@ -67,7 +74,7 @@ class Chain(nn.Module):
     def tell(self, i: int, state: Tensor, s: Tensor) -> None:
         """Enters quantiles s (N,) of the i-th target into the state."""
         weight = self.given_in.weight[i + 1 :, i * ENCODED : (i + 1) * ENCODED]
-        state[:, i + 1 :] += (encoded(s) @ weight).transpose(0, 1)
+        state[:, i + 1 :] += (self._encoded(s) @ weight).transpose(0, 1)
 
     @staticmethod
     def _a(hidden: Tensor, deep: Callable[[Tensor], Tensor], out: Callable[[Tensor], Tensor]) -> Tensor:
@@ -76,7 +83,7 @@ class Chain(nn.Module):
 
     def of_value(self, s: Tensor) -> Tensor:
         """b (N, d, rank) of quantiles s (N, d)."""
-        inputs = encoded(s)
+        inputs = self._encoded(s)
         return (self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)).float()
 
     def on_grid(self) -> Tensor:
@@ -101,10 +108,19 @@ class Joint(nn.Module):
         self.posterior, self.prior = posterior, prior
 
     @classmethod
-    def new(cls, columns: Tensor, features: int, *, learned: bool = False, log_density: Tensor | None = None) -> Joint:
+    def new(
+        cls,
+        columns: Tensor,
+        features: int,
+        *,
+        smooth: float = 0.0,
+        learned: bool = False,
+        log_density: Tensor | None = None,
+    ) -> Joint:
         """With random weights; `learned`: whether the second term is to be learned."""
         d = len(columns)
-        return cls(columns, Chain(d, features), Chain(d, 0) if learned else None, log_density)
+        prior = Chain(d, 0, smooth=smooth) if learned else None
+        return cls(columns, Chain(d, features, smooth=smooth), prior, log_density)
 
     @property
     def terms(self) -> int:

@@ -117,11 +117,14 @@ class RatioEstimator(nn.Module):
         targets: Sequence[str],
         marginals: Sequence[tuple[str, ...]],
         joints: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
+        *,
+        smooth: float = 0.0,
     ) -> RatioEstimator:
         """With random weights, for an embedding with so many features.
 
         joints : {targets learned by the chain rule: how the prior ties them}; {}: not at all; {"log_volume": v}: it
             is flat in a set of that log volume; {"learned": True}: in a way that has to be learned
+        smooth : of joints, see `wave_weights`
         """
 
         def columns(names: tuple[str, ...]) -> list[int]:
@@ -131,7 +134,7 @@ class RatioEstimator(nn.Module):
             where, log_density = torch.tensor(columns(names)), None
             if log_volume is not None:
                 log_density = quantiles.log_density[where] + log_volume / len(where)
-            return Joint.new(where, features, learned=learned, log_density=log_density)
+            return Joint.new(where, features, smooth=smooth, learned=learned, log_density=log_density)
 
         heads = [
             Heads(torch.tensor([columns(marginals[i]) for i in group]), features) for group in _by_dimension(marginals)

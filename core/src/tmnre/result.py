@@ -173,8 +173,8 @@ class Result:
         }
         p_of |= {check["name"]: check["p_value"] for check in last.get("diagnostics", ()) if not check["passed"]}
         wrong = [
-            f"{name}: not calibrated on simulations held out (p = {p:.0e}); more steps or more simulations in the last "
-            f"round should mend it"
+            f"{name}: simulations held out say that the posterior is not right (p = {p:.0e}); more steps or more "
+            f"simulations in the last round should mend it"
             for name, p in p_of.items()
         ]
         return few + wrong

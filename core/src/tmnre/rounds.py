@@ -44,6 +44,8 @@ from tmnre.truncate import tighten
 
 JOINT = 3
 """marginals of so many quantities and more are learned by the chain rule"""
+SMOOTHS = (0.0, 2.0)
+"""of a joint's network, to be chosen from: with few simulations, or a plain posterior, the smoother learns far more"""
 POSTERIOR_SAMPLES, JOINT_SAMPLES = 100_000, 20_000
 COVERAGE_SIMULATIONS = 1000
 FAILURES_KEPT = 20
@@ -183,13 +185,13 @@ class Rounds:
         reduction = last.reduction if warm else self._fit_reduction(draws, seed)
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         x_o = draws.simulator.reduce(self.observation)
-        members = last.members if warm else self._new_members(draws, seed)
+        new = [[member] for member in last.members] if warm else self._new_members(draws, seed)
         times["prepare"] = time.monotonic()
-        curves = []
+        members, curves = [], []
         with self._threads():
-            for order, member in enumerate(members):
-                curve = fit(
-                    member,
+            for order, candidates in enumerate(new):
+                member, curve = fit(
+                    candidates,
                     draws,
                     self.analysis.training,
                     steps=stage.steps,
@@ -200,12 +202,13 @@ class Rounds:
                     progress=self.progress,
                     say=self.say,
                 )
+                members.append(member)
                 curves.append([{**point, "member": order} for point in curve])
         estimator = mean(members)
         times["train"] = time.monotonic()
         generator = torch.Generator().manual_seed(seed + 1)
         z = draws.sample_targets(POSTERIOR_SAMPLES, generator)
-        findings, depths = self._diagnose(estimator, draws, seed)
+        findings, depths = self._diagnose(estimator, draws, x_o if polish else None, seed)
         tightened = tighten(
             *(region, self.simulator.prior, estimator, x_o, z, self.truncated, self.analysis.truncation),
             groups=self.groups,
@@ -282,7 +285,8 @@ class Rounds:
         )
         return self.simulator.fit_reduction(draws.stored.take(rows), draws.theta[rows])
 
-    def _new_members(self, draws: Draws, seed: int) -> list[RatioEstimator]:
+    def _new_members(self, draws: Draws, seed: int) -> list[list[RatioEstimator]]:
+        """Of every member of the ensemble the candidates, with random weights."""
         generator = torch.Generator().manual_seed(seed)
         rows = torch.multinomial(draws.weight, min(2048, len(draws)), replacement=True, generator=generator)
         x, _ = draws.batch(rows, generator)
@@ -290,15 +294,18 @@ class Rounds:
         joints = {names: self._tie(names, draws) for names in self.joints}
         marginals = [names for names in self.marginals if names not in self.joints]
         make = self.analysis.embedding or ResidualMLP
-        members = []
-        for order in range(self.analysis.training.members):
+
+        def candidate(order: int, smooth: float) -> RatioEstimator:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed + order)
                 embedding = make(x)
                 with torch.no_grad():
                     features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
-                members.append(RatioEstimator.new(embedding, features, quantiles, self.targets, marginals, joints))
-        return members
+                known = (embedding, features, quantiles, self.targets, marginals, joints)
+                return RatioEstimator.new(*known, smooth=smooth)
+
+        smooths = SMOOTHS if joints else SMOOTHS[:1]
+        return [[candidate(order, s) for s in smooths] for order in range(self.analysis.training.members)]
 
     def _tie(self, names: tuple[str, ...], draws: Draws) -> dict[str, Any]:
         """How the region's prior ties the targets of a joint together; see `RatioEstimator`."""
@@ -314,9 +321,10 @@ class Rounds:
         return {"log_volume": float(np.log(widths).sum()) + sum(c.log_volume for c in contours.values())}
 
     def _diagnose(
-        self, estimator: RatioEstimator, draws: Draws, seed: int
+        self, estimator: RatioEstimator, draws: Draws, x_o: Tensors | None, seed: int
     ) -> tuple[dict[str, Any], dict[tuple[str, ...], np.ndarray]]:
-        """Calibration on simulations that training has not seen: central intervals, and densities of all marginals.
+        """Calibration on simulations that training has not seen: central intervals, densities of all marginals, and,
+        where the observation is given, what takes longer.
 
         And the depths of `diagnostics.joint_ranks`.
         """
@@ -330,6 +338,9 @@ class Rounds:
         joint, depths = diagnostics.joint_ranks(estimator, x, z, generator=generator)
         density = {**diagnostics.density_ranks(estimator, x, z, prior_z, generator=generator), **joint}
         checks = [diagnostics.expected_coverage(rank, name=", ".join(names)) for names, rank in density.items()]
+        if x_o is not None:
+            prior_z = draws.sample_targets(20_000, generator)
+            checks += diagnostics.posterior_checks(estimator, x, z, x_o, prior_z, seed=seed)
         return {
             "coverage": {
                 "simulations": len(rows),
@@ -362,7 +373,7 @@ class Rounds:
         reduction = state["reduction"]
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         draws.weight.clamp_(min=1e-9)
-        members = self._new_members(draws, seed=0)
+        members = [candidates[0] for candidates in self._new_members(draws, seed=0)]
         estimator = mean(members).eval()
         estimator.load_state_dict(state["estimator"])
         self.say(f"round {number}: finished before, read from {folder}")

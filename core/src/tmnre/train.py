@@ -7,7 +7,7 @@ import logging
 import math
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -152,7 +152,7 @@ class _Curve(Callback):
 
 
 def fit(
-    estimator: RatioEstimator,
+    candidates: Sequence[RatioEstimator],
     draws: Draws,
     settings: Training,
     *,
@@ -163,8 +163,10 @@ def fit(
     polish: bool = True,
     progress: Callable[..., tqdm] = tqdm,
     say: Callable[[str], None] = print,
-) -> list[dict[str, float]]:
-    """Train the estimator in place and return the curve, [{"step", "train", "validation"}]; the best weights are kept.
+) -> tuple[RatioEstimator, list[dict[str, float]]]:
+    """The trained estimator, with its best weights, and the curve, [{"step", "train", "validation"}].
+
+    Of several candidates the one goes on whose validation loss is the lowest after a first, short cycle.
 
     With `steps`, one cycle of the schedule.  With None, cycles of doubling length, each from the best weights so far
     and with a lower peak, until one no longer improves the validation loss by `settings.tolerance` a marginal: how
@@ -185,24 +187,37 @@ def fit(
         )
     rows = draws.stored.split(settings.validation_fraction, seed)
     batch_size = min(settings.batch_size, len(rows[0]))
-    peak = settings.warm_learning_rate if warm else settings.learning_rate
-    curve = _Curve()
-    cycle, length = 0, steps or FIRST_CYCLE
-    while True:
-        before = curve.best
+
+    def cycle(number: int, estimator: RatioEstimator, curve: _Curve, peak: float, length: int) -> float:
         batches = [
-            _Batches(draws, part, batch_size, seed + 2 * (cycle + CYCLES * order) * i + 1 - i, endless=bool(i))
+            _Batches(draws, part, batch_size, seed + 2 * (number + CYCLES * order) * i + 1 - i, endless=bool(i))
             for i, part in ((1, rows[0]), (0, rows[1]))
         ]
         run = partial(_cycle, estimator, batches, settings, steps=length, curve=curve, progress=progress)
-        peak = _converging(run, peak, estimator, curve, say)
-        improved = before - curve.best
-        settled = improved < settings.tolerance * estimator.terms
+        return _converging(run, peak, estimator, curve, say)
+
+    peak = settings.warm_learning_rate if warm else settings.learning_rate
+    number, length = 0, steps or FIRST_CYCLE
+    curves = [_Curve() for _ in candidates]
+    if len(candidates) > 1:
+        peaks = [
+            cycle(0, estimator, curve, peak, min(length, FIRST_CYCLE))
+            for estimator, curve in zip(candidates, curves, strict=True)
+        ]
+        best = min(range(len(curves)), key=lambda i: curves[i].best)
+        estimator, curve, number = candidates[best], curves[best], 1
+        if steps is None:
+            peak, length = peaks[best] * CYCLE_DECAY, 2 * FIRST_CYCLE
+    else:
+        (estimator,), (curve,) = candidates, curves
+    while True:
+        before = curve.best
+        peak = cycle(number, estimator, curve, peak, length)
+        settled = before - curve.best < settings.tolerance * estimator.terms
         if steps or settled or curve.step + 2 * length > (MAX_STEPS if polish else ROUGH_STEPS):
             break
-        cycle, length, peak = cycle + 1, 2 * length, peak * CYCLE_DECAY
-    estimator.eval().cpu()
-    return curve.points
+        number, length, peak = number + 1, 2 * length, peak * CYCLE_DECAY
+    return estimator.eval().cpu(), curve.points
 
 
 def _converging(

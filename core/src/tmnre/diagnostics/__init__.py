@@ -27,6 +27,7 @@ from tmnre.diagnostics.coverage import (
 )
 from tmnre.diagnostics.distortions import Additive, ExtraNoise, distortions, windows
 from tmnre.diagnostics.local_c2st import local_c2st
+from tmnre.diagnostics.posteriors import posterior_checks
 from tmnre.diagnostics.predictive import predictive
 from tmnre.diagnostics.sbc import sbc
 from tmnre.diagnostics.tarp import regressed_references, tarp
@@ -44,6 +45,7 @@ __all__ = [
     "joint_ranks",
     "local_c2st",
     "mass_above",
+    "posterior_checks",
     "predictive",
     "ranks",
     "regressed_references",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 THRESHOLD = 1e-3
@@ -24,6 +24,10 @@ class Check:
         """The verdict that follows from a p-value; a NaN fails."""
         p = float(p_value)
         return cls(name, p > THRESHOLD, p, {key: float(value) for key, value in numbers.items()})
+
+    def named(self, name: str) -> Check:
+        """The same under another name."""
+        return replace(self, name=name)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain bool, floats and strings, for JSON."""
