@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--memory-gib", type=float, help="read larger training sets from disk; half the memory if not given"
         )
+        sub.add_argument("--disk-gib", type=float, help="discard the oldest simulations where there would be more")
     command("check", _check, "run the conformance kit on a plugin").add_argument("plugin")
     return parser
 
@@ -197,7 +198,8 @@ def _execute(
     analysis = recipe.build(chosen)
     how = {"config": dump(chosen), "recipe": name, "command": ["tmnre", *arguments], "resume": resume}
     with dask(known.executor, analysis.workers) if known.executor else nullcontext() as executor:
-        result = run.execute(analysis, out, **how, executor=executor, memory_gib=known.memory_gib)
+        budgets = {"memory_gib": known.memory_gib, "disk_gib": known.disk_gib}
+        result = run.execute(analysis, out, **how, executor=executor, **budgets)
     print(f"\n{'parameter':22s} {'median':>10s} {'90% interval':>24s}" + ("      truth" if result.truth else ""))
     for parameter, found in result.summary().items():
         low, high = found["interval_90"]

@@ -29,6 +29,7 @@ def infer(
     folder: Path | str | None = None,
     executor: Executor | None = None,
     memory_gib: float | None = None,
+    disk_gib: float | None = None,
     quiet: bool = False,
     **settings: Any,
 ) -> Result:
@@ -45,13 +46,14 @@ def infer(
     folder : keep simulations and rounds here, and go on from what is there; None: a temporary folder.
     executor : runs the simulations, for example of Dask; None: `workers` processes of this machine.
     memory_gib : a larger training set is read from disk while training; None: half of the machine's memory.
+    disk_gib : simulations take no more disk than this; a round that needs more goes in windows.  None: no bound.
     settings : other fields of `tmnre.Analysis`.
 
     Raises ValueError or TypeError when the pieces do not fit, SimulationError or TrainingError when a stage fails.
     """
     stage = Stage(simulations) if budget is None else Stage(budget // rounds, added=True)
     analysis = Analysis(simulator, observation, marginals, stages=(stage,) * rounds, seed=seed, **settings)
-    how: dict[str, Any] = {"executor": executor, "memory_gib": memory_gib}
+    how: dict[str, Any] = {"executor": executor, "memory_gib": memory_gib, "disk_gib": disk_gib}
     how["progress"] = partial(tqdm, disable=quiet, leave=False)
     if quiet:
         how["say"] = lambda _: None

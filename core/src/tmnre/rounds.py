@@ -7,6 +7,9 @@ say.
 
 Each finished round leaves a folder with its region, its training curve, its weights and a DONE file.  A run that was
 stopped goes on from the last finished round; seeds depend on the round's number only, so it ends the same.
+
+Where the disk may hold only so much, the simulations of the earliest rounds are discarded first.  A round that needs
+more than it may keep goes in windows: simulate one, train on it, discard it, and go on training on the next.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from tmnre import diagnostics
-from tmnre.analysis import Analysis, Marginal, Stage
+from tmnre.analysis import Analysis, Marginal, Stage, Training
 from tmnre.contour import Contour
 from tmnre.draws import Draws
 from tmnre.embedding import ResidualMLP
@@ -36,8 +39,8 @@ from tmnre.region import Box
 from tmnre.result import MarginalPosterior, Result
 from tmnre.resume import claim, is_done, mark_done
 from tmnre.rows import InMemory, OnDisk
-from tmnre.simulate import in_region, simulate, trial
-from tmnre.simulator import Simulator, Tensors, adopt, as_tensors
+from tmnre.simulate import few, in_region, simulate, trial
+from tmnre.simulator import Arrays, Simulator, Tensors, adopt, as_tensors
 from tmnre.store import Selection, Store
 from tmnre.train import fit
 from tmnre.truncate import tighten
@@ -49,6 +52,8 @@ SMOOTHS = (0.0, 2.0)
 POSTERIOR_SAMPLES, JOINT_SAMPLES = 100_000, 20_000
 COVERAGE_SIMULATIONS = 1000
 FAILURES_KEPT = 20
+FEW = 64
+"""simulations to tell shapes from where all of a round have been discarded"""
 Progress = Callable[..., tqdm]
 Say = Callable[[str], None]
 
@@ -73,7 +78,7 @@ class Rounds:
     """The rounds of one analysis in one folder.
 
     Simulations run on `executor` where one is given.  A training set larger than `memory_gib` (None: half of what the
-    machine has) is read from disk while training.
+    machine has) is read from disk while training; the store never takes more than `disk_gib` (None: no bound).
 
     Raises TypeError or ValueError when the analysis does not fit together (unknown marginals, wrong shapes).
     """
@@ -85,6 +90,7 @@ class Rounds:
         *,
         executor: Executor | None = None,
         memory_gib: float | None = None,
+        disk_gib: float | None = None,
         progress: Progress = tqdm,
         say: Say = print,
     ) -> None:
@@ -110,6 +116,7 @@ class Rounds:
             if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
                 raise ValueError(f"the observation {name!r} holds NaN or infinite values; mask or fill them first")
         self.store = Store(self.folder / "store")
+        self.capacity = None if disk_gib is None else self._capacity(disk_gib)
         if not self.store.shards(before_round=1):
             self._check_observation()
 
@@ -134,6 +141,19 @@ class Rounds:
         found, expected = ({k: tuple(v.shape[1:]) for k, v in data.items()} for data in (self.observation, x))
         if found != expected:
             raise ValueError(f"the observation has arrays {found}, the simulator returns {expected}")
+
+    def _capacity(self, disk_gib: float) -> int:
+        """Simulations, in whole shards, that fit on the disk."""
+        _, stored = trial(self.simulator, self.analysis.seed, self.analysis.max_failed)
+        each = 8 * len(self.simulator.prior) + sum(array.nbytes for array in stored.values())
+        shard = self.analysis.shard_size
+        whole = int(disk_gib * 2**30 / each) // shard * shard
+        if not whole:
+            raise ValueError(
+                f"a disk budget of {disk_gib:g} GiB holds {int(disk_gib * 2**30 / each)} simulations of {each} bytes, "
+                f"fewer than the {shard} of one shard; allow {shard * each / 2**30:.2g} GiB or set a smaller shard_size"
+            )
+        return whole
 
     def run(self) -> Result:
         """Run (or go on with) all rounds and return the posteriors of the last."""
@@ -164,48 +184,41 @@ class Rounds:
         if is_done(folder, self.say):
             return self._finished(folder, number, region)
         folder.mkdir(parents=True, exist_ok=True)
-        times = {"start": time.monotonic()}
-        keep = lambda u: in_region(self.simulator, region, u)  # noqa: E731 - read where it is used
-        earlier = self.store.shards(before_round=number)
-        reused = self.store.count(earlier, keep)
-        total = stage.simulations + (reused if stage.added else 0)
-        reused = min(reused, total)
+        watch = _Stopwatch()
+        keep = partial(in_region, self.simulator, region)
+        total, reused = self._reuse(number, region, stage)
+        windows = self._windows(total - reused)
         self.say(
             f"round {number}: log prior volume {self._log_volume(number):.2f}, "
             f"{total - reused} new simulations, {reused} reused"
+            + (f", in {len(windows)} windows, as the disk may hold {self.capacity}" if len(windows) > 1 else "")
         )
-        self._simulate(number, region, total - reused)
-        times["simulate"] = time.monotonic()
-        selection = self.store.select(self.store.shards(before_round=number + 1), keep, total)
+        self.store.remove_discarded(number)
         seed = int(np.random.SeedSequence([self.analysis.seed, number, 2]).generate_state(1)[0])
-        draws = Draws(self.simulator, region, selection.u, self._rows(selection), self.targets, seed=seed)
         afresh = stage.afresh or (polish and stage.steps is None)
         warm = last is not None and not afresh and last.record["kept"] > self.analysis.truncation.warm_start_ratio
         warm = warm and not self.joints  # whose draws need the quantiles of this very region
-        reduction = last.reduction if warm else self._fit_reduction(draws, seed)
-        draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
-        x_o = draws.simulator.reduce(self.observation)
-        new = [[member] for member in last.members] if warm else self._new_members(draws, seed)
-        times["prepare"] = time.monotonic()
-        members, curves = [], []
-        with self._threads():
-            for order, candidates in enumerate(new):
-                member, curve = fit(
-                    candidates,
-                    draws,
-                    self.analysis.training,
-                    steps=stage.steps,
-                    seed=seed,
-                    order=order,
-                    warm=warm,
-                    polish=polish,
-                    progress=self.progress,
-                    say=self.say,
-                )
-                members.append(member)
-                curves.append([{**point, "member": order} for point in curve])
+        members, reduction, curves = (last.members, last.reduction, []) if warm else ([], {}, [])
+        for window, n in enumerate(windows):
+            if window:
+                self.store.discard(self.store.shards(number + 1, from_round=number))
+            self._simulate(number, region, n, first=sum(windows[:window]) // self.analysis.shard_size)
+            watch.lap("simulate")
+            selection = self.store.select(self.store.shards(before_round=number + 1), keep, total)
+            draws = Draws(self.simulator, region, selection.u, self._rows(selection), self.targets, seed=seed)
+            if not members:
+                reduction = self._fit_reduction(draws, seed)
+            draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
+            new = [[member] for member in members] if members else self._new_members(draws, seed)
+            watch.lap("prepare")
+            training = self.analysis.training
+            if window:  # the more has been learned, the less the next may change
+                training = replace(training, warm_learning_rate=training.warm_learning_rate / window)
+            members, found = self._fit(new, draws, stage, training, seed, warm=bool(members), polish=polish)
+            curves = found if not curves else [_joined(*both) for both in zip(curves, found, strict=True)]
+            watch.lap("train")
         estimator = mean(members)
-        times["train"] = time.monotonic()
+        x_o = draws.simulator.reduce(self.observation)
         generator = torch.Generator().manual_seed(seed + 1)
         z = draws.sample_targets(POSTERIOR_SAMPLES, generator)
         findings, depths = self._diagnose(estimator, draws, x_o if polish else None, seed)
@@ -221,12 +234,13 @@ class Rounds:
             "simulations": total,
             "simulated": total - reused,
             "reused": reused,
+            "windows": len(windows),
             "failed": len(failures := self.store.failures(number)),
             "failures": failures[:FAILURES_KEPT],
             "effective_simulations": draws.effective_size,
             "acceptance": float(draws.weight.mean()),
             "steps": max(curve[-1]["step"] for curve in curves),
-            "best_validation_loss": float(np.mean([min(p["validation"] for p in curve) for curve in curves])),
+            "best_validation_loss": float(np.mean([min(p["validation"] for p in curve) for curve in found])),
             "warm_start": warm,
             "region": region.to_dict(),
             "next_region": tightened.region.to_dict(),
@@ -236,9 +250,8 @@ class Rounds:
             "lost_mass": tightened.lost_mass,
             **findings,
         }
-        times["evaluate"] = time.monotonic()
-        marks = list(times)
-        record["seconds"] = {b: round(times[b] - times[a], 2) for a, b in zip(marks, marks[1:], strict=False)}
+        watch.lap("evaluate")
+        record["seconds"] = {part: round(seconds, 2) for part, seconds in watch.seconds.items()}
         trained = Trained(members, reduction, record, tightened.region, x_o, z)
         self._write(folder, trained, [point for curve in curves for point in curve])
         self.say(
@@ -247,7 +260,58 @@ class Rounds:
         )
         return trained
 
-    def _simulate(self, number: int, region: Box, n: int) -> None:
+    def _reuse(self, number: int, region: Box, stage: Stage) -> tuple[int, int]:
+        """Simulations of the round, and how many of them are there; the oldest are discarded to make room."""
+        shards = self.store.shards(before_round=number)
+        counts = [self.store.count([shard], partial(in_region, self.simulator, region)) for shard in shards]
+        while True:
+            reused = sum(counts) if stage.added else min(sum(counts), stage.simulations)
+            total = stage.simulations + reused if stage.added else stage.simulations
+            full = self.capacity is not None and self.store.rows(shards) + total - reused > self.capacity
+            if not (full and shards):
+                return total, reused
+            self.store.discard([shards.pop(0)])
+            del counts[0]
+
+    def _windows(self, n: int) -> list[int]:
+        """Sizes of the windows of n new simulations: whole shards, but for the last."""
+        count = max(1, -(-n // self.capacity)) if self.capacity else 1
+        shards = np.array_split(np.arange(-(-n // self.analysis.shard_size)), count)
+        sizes = [len(part) * self.analysis.shard_size for part in shards]
+        return [*sizes[:-1], n - sum(sizes[:-1])]
+
+    def _fit(
+        self,
+        new: list[list[RatioEstimator]],
+        draws: Draws,
+        stage: Stage,
+        training: Training,
+        seed: int,
+        *,
+        warm: bool,
+        polish: bool,
+    ) -> tuple[list[RatioEstimator], list[list[dict[str, float]]]]:
+        """Members of the ensemble, each the best of its candidates, and their training curves."""
+        members, curves = [], []
+        with self._threads():
+            for order, candidates in enumerate(new):
+                member, curve = fit(
+                    candidates,
+                    draws,
+                    training,
+                    steps=stage.steps,
+                    seed=seed,
+                    order=order,
+                    warm=warm,
+                    polish=polish,
+                    progress=self.progress,
+                    say=self.say,
+                )
+                members.append(member)
+                curves.append([{**point, "member": order} for point in curve])
+        return members, curves
+
+    def _simulate(self, number: int, region: Box, n: int, first: int = 0) -> None:
         simulate(
             self.simulator,
             self.store,
@@ -255,6 +319,7 @@ class Rounds:
             n,
             round_number=number,
             seed=self.analysis.seed,
+            first=first,
             executor=self.executor,
             workers=self.analysis.workers,
             shard_size=self.analysis.shard_size,
@@ -367,9 +432,10 @@ class Rounds:
         record = read_json(folder / "region.json")
         state = torch.load(folder / "checkpoint.pt", weights_only=True)
         self._simulate(number, region, record["simulated"])  # only what has been damaged
-        keep = lambda u: in_region(self.simulator, region, u)  # noqa: E731 - read where it is used
+        keep = partial(in_region, self.simulator, region)
         selection = self.store.select(self.store.shards(before_round=number + 1), keep, 256)
-        draws = Draws(self.simulator, region, selection.u, InMemory(selection.load()), self.targets, seed=0)
+        u, stored = (selection.u, selection.load()) if len(selection.u) else self._few(number, region)
+        draws = Draws(self.simulator, region, u, InMemory(stored), self.targets, seed=0)
         reduction = state["reduction"]
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         draws.weight.clamp_(min=1e-9)
@@ -379,6 +445,10 @@ class Rounds:
         self.say(f"round {number}: finished before, read from {folder}")
         next_region = self._next_region(region, estimator, state, record["next_region"])
         return Trained(members, reduction, record, next_region, state["x"], state["z"])
+
+    def _few(self, number: int, region: Box) -> tuple[np.ndarray, Arrays]:
+        how = self.analysis
+        return few(self.simulator, region, FEW, round_number=number, seed=how.seed, max_failed=how.max_failed)
 
     def _next_region(self, region: Box, estimator: RatioEstimator, state: dict, plain: dict) -> Box:
         contours = {}
@@ -433,6 +503,24 @@ def _tuples(marginals: Iterable[Marginal]) -> list[tuple[str, ...]]:
 def half_of_memory() -> float:
     """Half of the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+
+
+class _Stopwatch:
+    """Seconds by part of the work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, part: str) -> None:
+        now = time.monotonic()
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
+        self._last = now
+
+
+def _joined(before: list[dict[str, float]], after: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Two training curves, one after the other."""
+    return [*before, *({**point, "step": before[-1]["step"] + point["step"]} for point in after)]
 
 
 class torch_threads:  # noqa: N801 - a context manager, used like a function

@@ -37,18 +37,19 @@ def execute(
     resume: bool = False,
     executor: Executor | None = None,
     memory_gib: float | None = None,
+    disk_gib: float | None = None,
 ) -> Result:
     """Run an analysis in a directory of its own and write its results there.
 
     Leaves config.yaml, meta.json, store/, rounds/NN/, posterior.h5, summary.json and figures/.  With `resume` the
-    finished rounds and simulations of the directory are kept; `executor` and `memory_gib` as for `Rounds`.  Raises
+    finished rounds and simulations of the directory are kept; `executor` and budgets as for `Rounds`.  Raises
     RunError when the directory is in use or cannot be written, before anything is computed.
     """
     out = Path(out)
     started = time.time()
     # in a log, a line now and then
     progress = partial(tqdm, mininterval=0.1 if sys.stderr.isatty() else 10.0)
-    rounds = Rounds(analysis, out, executor=executor, memory_gib=memory_gib, progress=progress)
+    rounds = Rounds(analysis, out, executor=executor, memory_gib=memory_gib, disk_gib=disk_gib, progress=progress)
     if not resume:
         _create(out)
         write_text(out / "config.yaml", config)

@@ -85,14 +85,20 @@ class _Tally:
 @dataclass(frozen=True)
 class _Task:
     simulator: Simulator
-    store: Store
+    store: Store | None
     region: Box
     seed: int
     round_number: int
     max_failed: float
 
     def run(self, number: int, n: int) -> tuple[int, list[Failure]]:
-        """Simulate and write one shard of n rows; simulations that fail are replaced and recorded."""
+        """Simulate and write one shard of n rows."""
+        u, stored, about = self.make(number, n)
+        self.store.write(self.round_number, number, u, stored, about)
+        return about["tried"], about["failures"]
+
+    def make(self, number: int, n: int) -> tuple[np.ndarray, Arrays, dict[str, Any]]:
+        """u (n, D), stored arrays (n, ...) and manifest of one shard; simulations that fail are replaced, recorded."""
         seeds = [self.seed, self.round_number, number]
         rng, noise = (np.random.default_rng([*seeds, i]) for i in (0, 1))
         tally = _Tally(self.max_failed, f"shard {number}")
@@ -106,8 +112,7 @@ class _Task:
                 done += int(good.sum())
         joined = {name: np.concatenate([part[name] for part in stored_parts]) for name in stored_parts[0]}
         about = {"seed": seeds, "region": self.region.to_dict(), "tried": tally.tried, "failures": tally.failures}
-        self.store.write(self.round_number, number, np.concatenate(u_parts), joined, about)
-        return tally.tried, tally.failures
+        return np.concatenate(u_parts), joined, about
 
     def _attempt(self, theta: np.ndarray, noise: np.random.Generator, tally: _Tally) -> tuple[Arrays, np.ndarray]:
         """Stored arrays of theta (N, D), and which rows succeeded (N,); counts the rest."""
@@ -132,6 +137,14 @@ class _Task:
         blank = next((stored for stored, row_good in found if row_good[0]), {})
         rows = [stored if row_good[0] else blank for stored, row_good in found]
         return {name: np.concatenate([row[name] for row in rows]) for name in blank}, good
+
+
+def few(
+    simulator: Simulator, region: Box, n: int, *, round_number: int, seed: int, max_failed: float = 0.05
+) -> tuple[np.ndarray, Arrays]:
+    """u (n, D) and stored arrays (n, ...) of simulations that are not kept."""
+    u, stored, _ = _Task(simulator, None, region, seed, round_number, max_failed).make(0, n)
+    return u, stored
 
 
 def trial(simulator: Simulator, seed: int, max_failed: float = 0.05) -> tuple[np.ndarray, Arrays]:
@@ -179,13 +192,14 @@ def simulate(
     *,
     round_number: int,
     seed: int,
+    first: int = 0,
     executor: Executor | None = None,
     workers: int | None = 1,
     shard_size: int = 500,
     max_failed: float = 0.05,
     progress: Callable[..., tqdm] = tqdm,
 ) -> None:
-    """Bring the store to n simulations of this round; whole shards already there are kept.
+    """Bring the store to n simulations of this round, in shards from number `first` on; whole ones there are kept.
 
     On `executor` where one is given (its workers must see the store's folder), else in `workers` processes, or in this
     process with workers=1.
@@ -193,7 +207,7 @@ def simulate(
     Raises SimulationError when the simulator returns wrong shapes or fails too often.
     """
     sizes = [min(shard_size, n - start) for start in range(0, n, shard_size)]
-    manifests = [store.manifest(round_number, i) for i in range(len(sizes))]
+    manifests = [store.manifest(round_number, first + i) for i in range(len(sizes))]
     there = [m is not None and m["rows"] == size for m, size in zip(manifests, sizes, strict=True)]
     missing = [i for i, found in enumerate(there) if not found]
     tally = _Tally(max_failed, f"round {round_number}")
@@ -204,11 +218,11 @@ def simulate(
     with progress(total=n, initial=n - sum(sizes[i] for i in missing), desc="simulating", unit="sim") as bar:
         if executor is None and workers == 1:
             for i in missing:
-                tally.add(*task.run(i, sizes[i]))
+                tally.add(*task.run(first + i, sizes[i]))
                 bar.update(sizes[i])
             return
         with nullcontext(executor) if executor else processes(workers, task.run) as pool:
-            futures = {pool.submit(task.run, i, sizes[i]): i for i in missing}
+            futures = {pool.submit(task.run, first + i, sizes[i]): i for i in missing}
             try:
                 for future in as_completed(futures):
                     tally.add(*future.result())

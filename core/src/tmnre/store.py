@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Selection:
 
 
 class Store:
-    """Append-only shards in one folder."""
+    """Append-only shards in one folder; the arrays of whole ones can be discarded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -96,9 +96,29 @@ class Store:
         path = self.path(round_number, number) / MANIFEST
         return read_json(path) if path.exists() else None
 
-    def shards(self, before_round: int) -> list[Path]:
-        """Folders of all rounds before the given one, in order."""
-        return [path for path in sorted(self.folder.glob("[0-9]*_*")) if int(path.name[:2]) < before_round]
+    def shards(self, before_round: int, from_round: int = 0) -> list[Path]:
+        """Folders of all rounds from one on and before another, in order, without those discarded."""
+        return [path for path in self._of_rounds(from_round, before_round) if (path / f"{CUBE}.npy").exists()]
+
+    def _of_rounds(self, first: int, end: int) -> list[Path]:
+        return [path for path in sorted(self.folder.glob("[0-9]*_*")) if first <= int(path.name[:2]) < end]
+
+    def rows(self, shards: Iterable[Path]) -> int:
+        """Simulations in these shards."""
+        return sum(read_json(path / MANIFEST)["rows"] for path in shards)
+
+    def discard(self, shards: Iterable[Path]) -> None:
+        """Remove the arrays of these shards; the manifests stay, so that nothing is simulated again."""
+        for path in shards:
+            write_json(path / MANIFEST, {**read_json(path / MANIFEST), "discarded": True})
+            _remove_arrays(path)
+
+    def remove_discarded(self, round_number: int) -> None:
+        """Make a round forget its shards, all of them, if one has been discarded."""
+        there = self._of_rounds(round_number, round_number + 1)
+        if any(_discarded(path) for path in there):
+            for path in there:
+                shutil.rmtree(path)
 
     def failures(self, round_number: int) -> list[dict[str, Any]]:
         """Simulations of a round that failed and were replaced: seed, parameters and reason of each."""
@@ -128,6 +148,8 @@ class Store:
         found = []
         for path in sorted(self.folder.glob("*")):
             problem = None if path.name.startswith(".") else damage(path)
+            if not problem and _discarded(path):
+                _remove_arrays(path)  # where that was interrupted
             if problem:
                 found.append(f"{path.name}: {problem}")
             if problem or path.name.startswith("."):
@@ -149,10 +171,20 @@ def read(shard: Path, rows: np.ndarray | None = None, names: Sequence[str] | Non
 def damage(shard: Path) -> str | None:
     """What is wrong with a shard; None if nothing is."""
     try:
-        name = mismatch(shard, read_json(shard / MANIFEST)["crc32"])
+        name = None if _discarded(shard) else mismatch(shard, read_json(shard / MANIFEST)["crc32"])
     except (OSError, ValueError, KeyError, TypeError):
         name = MANIFEST
     return name and f"{name} is missing or does not match its checksum"
+
+
+def _discarded(shard: Path) -> bool:
+    path = shard / MANIFEST
+    return path.exists() and read_json(path).get("discarded", False)
+
+
+def _remove_arrays(shard: Path) -> None:
+    for file in (shard / f"{CUBE}.npy", *_files(shard)):  # the one that makes it a shard first
+        file.unlink(missing_ok=True)
 
 
 def _files(shard: Path, *, own: bool = False) -> list[Path]:
