@@ -36,6 +36,7 @@ from tmnre_gw.recipes.gw150914 import Settings
 from tmnre_gw.simulator import BinaryBlackHole
 
 RESULTS = Path(__file__).parent / "results"
+STORED = RESULTS / "gw_injections.json"
 RATE_HZ, LENGTH_S = 4096, 32
 SNR = (15.0, 30.0)
 
@@ -272,8 +273,9 @@ def main() -> None:
 def _exact(options: argparse.Namespace, number: int, analysis, region: Box) -> tuple[dict[str, np.ndarray], dict]:
     """Samples and record of an injection; those of an earlier run, where there are, as the data are the same."""
     path = options.runs / f"exact-{number}.npz"
-    if path.exists():
-        return dict(np.load(path)), {"sampled": "for an earlier run"}
+    known = [entry["exact"] for entry in _stored() if entry["injection"] == number and "exact" in entry]
+    if path.exists() and known:
+        return dict(np.load(path)), {k: v for k, v in known[0].items() if k != "parameters"}
     started = time.time()
     exact = Exact(analysis.simulator, analysis.observation["strain"])
     samples, record = exact.sample(region, np.random.default_rng(number), options.exact, options.sweeps)
@@ -286,12 +288,14 @@ def _rank(result: Result, name: str, truth: float) -> float:
     return marginal.weights[marginal.samples[:, 0] < truth].sum()
 
 
+def _stored() -> list[dict]:
+    return json.loads(STORED.read_text()) if STORED.exists() else []
+
+
 def _store(found: dict) -> None:
-    path = RESULTS / "gw_injections.json"
-    before = json.loads(path.read_text()) if path.exists() else []
-    kept = [entry for entry in before if entry["injection"] != found["injection"]]
+    kept = [entry for entry in _stored() if entry["injection"] != found["injection"]]
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(sorted([*kept, found], key=lambda e: e["injection"]), indent=1) + "\n")
+    STORED.write_text(json.dumps(sorted([*kept, found], key=lambda e: e["injection"]), indent=1) + "\n")
 
 
 if __name__ == "__main__":
