@@ -31,13 +31,14 @@ from tmnre import diagnostics
 from tmnre.analysis import Analysis, Marginal, Stage, Training
 from tmnre.contour import Contour
 from tmnre.draws import Draws
-from tmnre.embedding import ResidualMLP
 from tmnre.ensemble import mean
 from tmnre.files import read_json, write_json, write_whole
-from tmnre.ratio import Quantiles, RatioEstimator
+from tmnre.members import new_members
+from tmnre.ratio import RatioEstimator
 from tmnre.region import Box
 from tmnre.result import MarginalPosterior, Result
 from tmnre.resume import claim, is_done, mark_done
+from tmnre.room import Room, capacity
 from tmnre.rows import InMemory, OnDisk
 from tmnre.simulate import few, in_region, simulate, trial
 from tmnre.simulator import Arrays, Simulator, Tensors, adopt, as_tensors
@@ -47,8 +48,6 @@ from tmnre.truncate import tighten
 
 JOINT = 3
 """marginals of so many quantities and more are learned by the chain rule"""
-SMOOTHS = (0.0, 2.0)
-"""of a joint's network, to be chosen from: with few simulations, or a plain posterior, the smoother learns far more"""
 POSTERIOR_SAMPLES, JOINT_SAMPLES = 100_000, 20_000
 COVERAGE_SIMULATIONS = 1000
 FAILURES_KEPT = 20
@@ -116,7 +115,7 @@ class Rounds:
             if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
                 raise ValueError(f"the observation {name!r} holds NaN or infinite values; mask or fill them first")
         self.store = Store(self.folder / "store")
-        self.capacity = None if disk_gib is None else self._capacity(disk_gib)
+        self.room = Room(self.store, analysis.shard_size, None if disk_gib is None else self._fit_on_disk(disk_gib))
         if not self.store.shards(before_round=1):
             self._check_observation()
 
@@ -142,18 +141,11 @@ class Rounds:
         if found != expected:
             raise ValueError(f"the observation has arrays {found}, the simulator returns {expected}")
 
-    def _capacity(self, disk_gib: float) -> int:
-        """Simulations, in whole shards, that fit on the disk."""
+    def _fit_on_disk(self, gib: float) -> int:
+        """Simulations, in whole shards, that take no more than so much of the disk."""
         _, stored = trial(self.simulator, self.analysis.seed, self.analysis.max_failed)
         each = 8 * len(self.simulator.prior) + sum(array.nbytes for array in stored.values())
-        shard = self.analysis.shard_size
-        whole = int(disk_gib * 2**30 / each) // shard * shard
-        if not whole:
-            raise ValueError(
-                f"a disk budget of {disk_gib:g} GiB holds {int(disk_gib * 2**30 / each)} simulations of {each} bytes, "
-                f"fewer than the {shard} of one shard; allow {shard * each / 2**30:.2g} GiB or set a smaller shard_size"
-            )
-        return whole
+        return capacity(gib, each, self.analysis.shard_size)
 
     def run(self) -> Result:
         """Run (or go on with) all rounds and return the posteriors of the last."""
@@ -186,12 +178,12 @@ class Rounds:
         folder.mkdir(parents=True, exist_ok=True)
         watch = _Stopwatch()
         keep = partial(in_region, self.simulator, region)
-        total, reused = self._reuse(number, region, stage)
-        windows = self._windows(total - reused)
+        total, reused = self.room.make(number, stage, keep)
+        windows = self.room.windows(total - reused)
         self.say(
             f"round {number}: log prior volume {self._log_volume(number):.2f}, "
             f"{total - reused} new simulations, {reused} reused"
-            + (f", in {len(windows)} windows, as the disk may hold {self.capacity}" if len(windows) > 1 else "")
+            + (f", in {len(windows)} windows, as the disk may hold {self.room.capacity}" if len(windows) > 1 else "")
         )
         self.store.remove_discarded(number)
         seed = int(np.random.SeedSequence([self.analysis.seed, number, 2]).generate_state(1)[0])
@@ -259,26 +251,6 @@ class Rounds:
             f"estimated posterior mass lost {max(tightened.lost_mass.values(), default=0):.1e} (worst marginal)"
         )
         return trained
-
-    def _reuse(self, number: int, region: Box, stage: Stage) -> tuple[int, int]:
-        """Simulations of the round, and how many of them are there; the oldest are discarded to make room."""
-        shards = self.store.shards(before_round=number)
-        counts = [self.store.count([shard], partial(in_region, self.simulator, region)) for shard in shards]
-        while True:
-            reused = sum(counts) if stage.added else min(sum(counts), stage.simulations)
-            total = stage.simulations + reused if stage.added else stage.simulations
-            full = self.capacity is not None and self.store.rows(shards) + total - reused > self.capacity
-            if not (full and shards):
-                return total, reused
-            self.store.discard([shards.pop(0)])
-            del counts[0]
-
-    def _windows(self, n: int) -> list[int]:
-        """Sizes of the windows of n new simulations: whole shards, but for the last."""
-        count = max(1, -(-n // self.capacity)) if self.capacity else 1
-        shards = np.array_split(np.arange(-(-n // self.analysis.shard_size)), count)
-        sizes = [len(part) * self.analysis.shard_size for part in shards]
-        return [*sizes[:-1], n - sum(sizes[:-1])]
 
     def _fit(
         self,
@@ -350,41 +322,6 @@ class Rounds:
         )
         return self.simulator.fit_reduction(draws.stored.take(rows), draws.theta[rows])
 
-    def _new_members(self, draws: Draws, seed: int) -> list[list[RatioEstimator]]:
-        """Of every member of the ensemble the candidates, with random weights."""
-        generator = torch.Generator().manual_seed(seed)
-        rows = torch.multinomial(draws.weight, min(2048, len(draws)), replacement=True, generator=generator)
-        x, _ = draws.batch(rows, generator)
-        quantiles = Quantiles.of(draws.sample_targets(2**16, generator))
-        joints = {names: self._tie(names, draws) for names in self.joints}
-        marginals = [names for names in self.marginals if names not in self.joints]
-        make = self.analysis.embedding or ResidualMLP
-
-        def candidate(order: int, smooth: float) -> RatioEstimator:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + order)
-                embedding = make(x)
-                with torch.no_grad():
-                    features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
-                known = (embedding, features, quantiles, self.targets, marginals, joints)
-                return RatioEstimator.new(*known, smooth=smooth)
-
-        smooths = SMOOTHS if joints else SMOOTHS[:1]
-        return [[candidate(order, s) for s in smooths] for order in range(self.analysis.training.members)]
-
-    def _tie(self, names: tuple[str, ...], draws: Draws) -> dict[str, Any]:
-        """How the region's prior ties the targets of a joint together; see `RatioEstimator`."""
-        contours = {group: c for group, c in draws.region.contours.items() if set(group) & set(names)}
-        if draws.tied or not set(names) <= self.simulator.prior.keys():
-            return {"learned": True}
-        if not contours:
-            return {}
-        if any(not set(group) <= set(names) for group in contours):
-            return {"learned": True}
-        free = set(names) - {name for group in contours for name in group}
-        widths = np.diff([draws.region.cube[name] for name in free])
-        return {"log_volume": float(np.log(widths).sum()) + sum(c.log_volume for c in contours.values())}
-
     def _diagnose(
         self, estimator: RatioEstimator, draws: Draws, x_o: Tensors | None, seed: int
     ) -> tuple[dict[str, Any], dict[tuple[str, ...], np.ndarray]]:
@@ -445,6 +382,10 @@ class Rounds:
         self.say(f"round {number}: finished before, read from {folder}")
         next_region = self._next_region(region, estimator, state, record["next_region"])
         return Trained(members, reduction, record, next_region, state["x"], state["z"])
+
+    def _new_members(self, draws: Draws, seed: int) -> list[list[RatioEstimator]]:
+        marginals = [names for names in self.marginals if names not in self.joints]
+        return new_members(self.analysis, draws, marginals, self.joints, seed)
 
     def _few(self, number: int, region: Box) -> tuple[np.ndarray, Arrays]:
         how = self.analysis

@@ -1,0 +1,61 @@
+"""The networks of a round, made for its data: the ensemble's members, and the candidates each is chosen from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tmnre.analysis import Analysis
+from tmnre.draws import Draws
+from tmnre.embedding import ResidualMLP
+from tmnre.ratio import Quantiles, RatioEstimator
+
+SMOOTHS = (0.0, 2.0)
+"""of a joint's network, to be chosen from: with few simulations, or a plain posterior, the smoother learns far more"""
+
+
+def new_members(
+    analysis: Analysis,
+    draws: Draws,
+    marginals: Sequence[tuple[str, ...]],
+    joints: Sequence[tuple[str, ...]],
+    seed: int,
+) -> list[list[RatioEstimator]]:
+    """Of every member of the ensemble the candidates, with random weights.
+
+    marginals: those that heads learn; joints: those learned by the chain rule.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.multinomial(draws.weight, min(2048, len(draws)), replacement=True, generator=generator)
+    x, _ = draws.batch(rows, generator)
+    quantiles = Quantiles.of(draws.sample_targets(2**16, generator))
+    ties = {names: tie(names, draws) for names in joints}
+    make = analysis.embedding or ResidualMLP
+
+    def candidate(order: int, smooth: float) -> RatioEstimator:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + order)
+            embedding = make(x)
+            with torch.no_grad():
+                features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
+            return RatioEstimator.new(embedding, features, quantiles, draws.targets, marginals, ties, smooth=smooth)
+
+    smooths = SMOOTHS if joints else SMOOTHS[:1]
+    return [[candidate(order, s) for s in smooths] for order in range(analysis.training.members)]
+
+
+def tie(names: tuple[str, ...], draws: Draws) -> dict[str, Any]:
+    """How the region's prior ties the targets of a joint together; see `RatioEstimator`."""
+    prior, contours = draws.simulator.prior, draws.region.contours
+    contours = {group: contour for group, contour in contours.items() if set(group) & set(names)}
+    if draws.tied or not set(names) <= prior.keys():
+        return {"learned": True}
+    if not contours:
+        return {}
+    if any(not set(group) <= set(names) for group in contours):
+        return {"learned": True}
+    widths = np.diff([draws.region.cube[name] for name in names if not any(name in group for group in contours)])
+    return {"log_volume": float(np.log(widths).sum()) + sum(c.log_volume for c in contours.values())}
