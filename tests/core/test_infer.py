@@ -255,10 +255,13 @@ def test_two_modes_leave_a_gap_and_their_shares():
     assert inside == pytest.approx([0.1, 0.5, 0.9], abs=0.06)
 
 
+SHORT = Training(batch_size=128, accelerator="cpu", tolerance=1.0)
+
+
 def budgeted(simulator, folder, stages, **truncation):
     analysis = Analysis(
         *(simulator, {"x": observe(simulator, 3)}, ["a"], stages),
-        training=Training(batch_size=128, accelerator="cpu"),
+        training=SHORT,
         truncation=Truncation(epsilon=1e-3, **truncation),
     )
     return Rounds(analysis, folder, progress=partial(tqdm, disable=True), say=lambda _: None).run()
@@ -275,5 +278,6 @@ def test_added_simulations_come_beside_those_reused(linear_gaussian, tmp_path):
 def test_a_settled_region_gets_what_the_budget_has_left(linear_gaussian, tmp_path):
     rounds = budgeted(linear_gaussian, tmp_path, (Stage(200, added=True),) * 4, stop_ratio=0.0).rounds
     assert [r["simulated"] for r in rounds] == [200, 200, 400]
-    result = infer(linear_gaussian, {"x": observe(linear_gaussian, 3)}, ["a"], budget=600, rounds=3, quiet=True)
+    x = {"x": observe(linear_gaussian, 3)}
+    result = infer(linear_gaussian, x, ["a"], budget=600, rounds=3, training=SHORT, quiet=True)
     assert 200 < result.simulations <= 600
