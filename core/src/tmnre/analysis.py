@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import nn
 
+    from tmnre.diagnostics import Distortion
     from tmnre.result import Result
 
 Marginal = str | tuple[str, ...]
@@ -109,6 +110,8 @@ class Analysis:
     truncated : names of parameters and derived quantities to truncate, and tuples of parameters to truncate together,
         by the contour of their joint ratio; None: all parameters, one by one.
     embedding : called with a batch x {"name": (N, ...)}, returns an `nn.Module` x -> (N, F); None: the core's MLP.
+    distortions : {"name": `diagnostics.Distortion`}: whether that array of the observation is better described by the
+        model with something added; tested in rounds that polish, with 3998 simulations or more.
     truth : {"name": value} where known, drawn into the figures.
     figures : called with (result, folder) after the core's own figures.
     workers : simulator processes; 1: this process; None: one per CPU.
@@ -124,6 +127,7 @@ class Analysis:
     truncation: Truncation = field(default_factory=Truncation)
     truncated: Sequence[Marginal] | None = None
     embedding: Callable[..., nn.Module] | None = None
+    distortions: Mapping[str, Distortion] = field(default_factory=dict)
     truth: dict[str, float] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     figures: Callable[[Result, Path], None] | None = None

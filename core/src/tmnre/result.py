@@ -177,7 +177,13 @@ class Result:
             f"simulations in the last round should mend it"
             for name, p in p_of.items()
         ]
-        return few + wrong
+        unlike = [
+            f"{check['name']}: the observation is not like the model's data (p = {check['p_value']:.0e}), most of all "
+            f"at distortion {check['numbers']['at']:.0f}; a posterior under this model means little"
+            for check in last.get("goodness_of_fit", ())
+            if not check["passed"]
+        ]
+        return few + wrong + unlike
 
     @property
     def simulations(self) -> int:

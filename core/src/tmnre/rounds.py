@@ -14,6 +14,7 @@ more than it may keep goes in windows: simulate one, train on it, discard it, an
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +31,7 @@ from tqdm import tqdm
 from tmnre import diagnostics
 from tmnre.analysis import Analysis, Marginal, Stage, Training
 from tmnre.contour import Contour
-from tmnre.draws import Draws
+from tmnre.draws import ROWS_AT_ONCE, Draws
 from tmnre.ensemble import mean
 from tmnre.files import read_json, write_json, write_whole
 from tmnre.members import new_members
@@ -50,6 +51,7 @@ JOINT = 3
 """marginals of so many quantities and more are learned by the chain rule"""
 POSTERIOR_SAMPLES, JOINT_SAMPLES = 100_000, 20_000
 COVERAGE_SIMULATIONS = 1000
+DISTORTED_SIMULATIONS = 12_000
 FAILURES_KEPT = 20
 FEW = 64
 """simulations to tell shapes from where all of a round have been discarded"""
@@ -114,6 +116,9 @@ class Rounds:
         for name, array in self.observation.items():
             if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
                 raise ValueError(f"the observation {name!r} holds NaN or infinite values; mask or fill them first")
+        odd = sorted(n for n in analysis.distortions if n not in self.observation or self.observation[n].is_complex())
+        if odd:
+            raise ValueError(f"distortions are of real arrays of the data, here {list(self.observation)}, not of {odd}")
         self.store = Store(self.folder / "store")
         self.room = Room(self.store, analysis.shard_size, None if disk_gib is None else self._fit_on_disk(disk_gib))
         if not self.store.shards(before_round=1):
@@ -214,6 +219,7 @@ class Rounds:
         generator = torch.Generator().manual_seed(seed + 1)
         z = draws.sample_targets(POSTERIOR_SAMPLES, generator)
         findings, depths = self._diagnose(estimator, draws, x_o if polish else None, seed)
+        findings["goodness_of_fit"] = self._goodness_of_fit(draws, folder, seed) if polish else []
         tightened = tighten(
             *(region, self.simulator.prior, estimator, x_o, z, self.truncated, self.analysis.truncation),
             groups=self.groups,
@@ -350,6 +356,27 @@ class Rounds:
             },
             "diagnostics": [check.to_dict() for check in checks],
         }, depths
+
+    def _goodness_of_fit(self, draws: Draws, folder: Path, seed: int) -> list[dict[str, Any]]:
+        """The distortion tests asked for, on data as the simulator returns them; local p-values go to the folder."""
+        if not self.analysis.distortions:
+            return []
+        generator = torch.Generator().manual_seed(seed + 4)
+        whole = copy.copy(draws)
+        whole.simulator = self.simulator
+        rows = torch.cat(list(draws.epoch(torch.arange(len(draws)), ROWS_AT_ONCE, generator)))[:DISTORTED_SIMULATIONS]
+        if len(rows) < diagnostics.SIMULATIONS:
+            self.say(f"no distortion tests: they need {diagnostics.SIMULATIONS} simulations, there are {len(rows)}")
+            return []
+        parts = [whole.batch(some, generator, redraw=False)[0] for some in rows.split(ROWS_AT_ONCE)]
+        found = []
+        for name, distort in self.analysis.distortions.items():
+            x = torch.cat([part[name] for part in parts]).numpy()
+            observed = self.observation[name][0].numpy()
+            result = diagnostics.distortions(x, observed, distort, seed=seed, name=name)
+            np.savez(folder / f"distortions-{name}.npz", t=result.t, p=result.p)
+            found.append(result.check.to_dict())
+        return found
 
     def _write(self, folder: Path, trained: Trained, curve: list[dict[str, float]]) -> None:
         state = {

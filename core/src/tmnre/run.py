@@ -116,6 +116,7 @@ def summary(result: Result) -> dict[str, Any]:
         "rounds": [{key: record[key] for key in keys} for record in result.rounds],
         "coverage": last["coverage"],
         "diagnostics": last["diagnostics"],
+        "goodness_of_fit": last.get("goodness_of_fit", []),
         "warnings": result.warnings,
     }
 

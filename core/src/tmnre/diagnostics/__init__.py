@@ -25,7 +25,8 @@ from tmnre.diagnostics.coverage import (
     mass_above,
     ranks,
 )
-from tmnre.diagnostics.distortions import Additive, ExtraNoise, distortions, windows
+from tmnre.diagnostics.distortion_ratio import Distortion
+from tmnre.diagnostics.distortions import SIMULATIONS, Additive, ExtraNoise, distortions, windows
 from tmnre.diagnostics.local_c2st import local_c2st
 from tmnre.diagnostics.posteriors import posterior_checks
 from tmnre.diagnostics.predictive import predictive
@@ -33,9 +34,11 @@ from tmnre.diagnostics.sbc import sbc
 from tmnre.diagnostics.tarp import regressed_references, tarp
 
 __all__ = [
+    "SIMULATIONS",
     "THRESHOLD",
     "Additive",
     "Check",
+    "Distortion",
     "ExtraNoise",
     "binomial_bands",
     "coverage",

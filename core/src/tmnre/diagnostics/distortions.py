@@ -41,6 +41,8 @@ from tmnre.diagnostics.smallest import calibrated, distance
 
 FEWEST = math.ceil(2 / THRESHOLD) - 1
 """With fewer held-out simulations the smaller of two p-values, at least 2 / (n + 1) where both tie, could not fail."""
+SIMULATIONS = 2 * FEWEST
+"""as many again teach the ratios"""
 
 
 def windows(shape: Sequence[int], width: int = 1) -> np.ndarray:
@@ -103,8 +105,8 @@ def distortions(
     Raises ValueError for fewer than 3998 simulations.
     """
     x = np.asarray(x, dtype=np.float64)
-    if len(x) < 2 * FEWEST:
-        raise ValueError(f"distortion tests need at least {2 * FEWEST} simulations to be able to fail, got {len(x)}")
+    if len(x) < SIMULATIONS:
+        raise ValueError(f"distortion tests need at least {SIMULATIONS} simulations to be able to fail, got {len(x)}")
     flat, flat_o = shaped(x=(x.reshape(len(x), -1), "N B"), x_o=(np.ravel(x_o), "B"))
     order = np.random.default_rng(seed).permutation(len(x))
     learn, held_out = np.split(order, [len(x) // 2])
