@@ -30,11 +30,12 @@ def ours(with_pairs: bool) -> float:
 
     from tmnre import Box, Prior, Simulator, Uniform
     from tmnre.analysis import Training
+    from tmnre.descent import Batches
     from tmnre.draws import Draws
     from tmnre.embedding import flat
     from tmnre.ratio import Quantiles, RatioEstimator
     from tmnre.rows import InMemory
-    from tmnre.train import _Batches, _Module
+    from tmnre.train import losses
 
     torch.set_num_threads(1)
     theta, x = problem.simulations()
@@ -58,14 +59,13 @@ def ours(with_pairs: bool) -> float:
         marginals += [(names[i], names[j]) for i, j in problem.pairs()]
     quantiles = Quantiles.of(draws.sample_targets(10_000, torch.Generator()))
     estimator = RatioEstimator.new(Embedding(), 64, quantiles, names, marginals)
-    module = _Module(estimator, Training(), 1e-3, STEPS)
-    optimiser = module.configure_optimizers()["optimizer"]
-    batches = iter(_Batches(draws, torch.arange(16_000), problem.BATCH, 0, endless=True))
+    optimiser = torch.optim.AdamW(estimator.parameters(), fused=True)
+    batches = iter(Batches(draws, torch.arange(16_000), problem.BATCH, 0, endless=True))
     for step in range(STEPS):
         if step == WARM:
             start = time.perf_counter()
         optimiser.zero_grad()
-        module._losses(next(batches)).sum().backward()
+        losses(estimator, next(batches)[1], how=Training()).sum().backward()
         optimiser.step()
     return (STEPS - WARM) * problem.BATCH / (time.perf_counter() - start)
 

@@ -4,10 +4,11 @@ import torch
 from scipy import stats
 
 from tmnre import Box, PowerLaw, Prior, ResidualMLP, Simulator, Training, Uniform
+from tmnre.descent import Batches
 from tmnre.draws import Draws
 from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.rows import InMemory
-from tmnre.train import _Batches, fit
+from tmnre.train import fit
 
 BOUNDS = (4.0, 6.0)
 # all p-values of a test together: a right implementation fails one test in a thousand seeds, and the seeds are fixed
@@ -174,7 +175,7 @@ def test_validation_rows_never_train(monkeypatch):
     monkeypatch.setattr(Draws, "batch", spy)
     settings = Training(batch_size=64, candidates=7, validation_fraction=0.2, accelerator="cpu")
     fit([estimator], draws, settings, steps=40, seed=0, progress=_silent)
-    train, validation = draws.stored.split(0.2, 0)
+    train, validation = draws.split(0.2, 0)
     assert len(validation) == 120 and seen[False] == set(validation.tolist())
     assert len(seen[True]) > 400 and not seen[True] & seen[False]
     assert set(train.tolist()) | set(validation.tolist()) == set(range(600))
@@ -200,7 +201,7 @@ def test_few_accepted_rows_still_make_batches():
         def batch(self, rows, generator, *, redraw=True):
             return {"x": rows}, rows
 
-    _, z = next(iter(_Batches(Picky(), torch.arange(1000), 512, 0, endless=True)))
+    _, (_, z) = next(iter(Batches(Picky(), torch.arange(1000), 512, 0, endless=True)))
     assert len(z) > 1
 
 

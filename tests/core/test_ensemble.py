@@ -14,7 +14,7 @@ from tmnre import ResidualMLP, Stage, Training
 from tmnre.ensemble import mean
 from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.rounds import Rounds
-from tmnre.train import _Module
+from tmnre.train import losses
 
 NAMES = ("a", "b", "c")
 MARGINALS = [("a",), ("a", "b"), ("c",)]
@@ -71,7 +71,7 @@ def test_its_loss_is_below_the_mean_of_the_members(members, data):
     x = {"x": torch.randn(40, 4, generator=torch.Generator().manual_seed(2))}
     for loss in ("nre_c", "nre_a"):
         training = Training(loss=loss, candidates=7)
-        whole, *each = (_Module(one, training, 1e-3, 1)._losses((x, data[1])) for one in (mean(members), *members))
+        whole, *each = (losses(one, (x, data[1]), how=training) for one in (mean(members), *members))
         assert (whole < torch.stack(each).mean(0)).all()
 
 

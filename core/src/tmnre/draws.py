@@ -67,6 +67,10 @@ class Draws:
     def __len__(self) -> int:
         return len(self.theta)
 
+    def split(self, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+        """Training and validation rows: a simulation is in one or the other, whatever is redrawn of it."""
+        return self.stored.split(fraction, seed)
+
     @property
     def effective_size(self) -> float:
         """Number of equally weighted rows worth the same, (sum w)^2 / sum w^2."""

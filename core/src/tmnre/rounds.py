@@ -336,7 +336,7 @@ class Rounds:
 
         And the depths of `diagnostics.joint_ranks`.
         """
-        _, held = draws.stored.split(self.analysis.training.validation_fraction, seed)
+        _, held = draws.split(self.analysis.training.validation_fraction, seed)
         generator = torch.Generator().manual_seed(seed + 3)
         rows = torch.cat(list(draws.epoch(held, len(held), generator)))[:COVERAGE_SIMULATIONS]
         x, z = draws.batch(rows, generator)
