@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -60,7 +62,7 @@ def test_smoothing_recovers_a_density_cut_at_the_edge_of_the_region():
 
 
 def test_core_figures_are_written(tmp_path):
-    write_core_figures(learned(2, [(0, 1)]), [CURVE, []], tmp_path)
+    write_core_figures(replace(learned(2, [(0, 1)]), curves=[CURVE, []]), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"triangle.png", "rounds.png", "training.png"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
 

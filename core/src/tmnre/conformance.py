@@ -6,20 +6,25 @@ Every finding that failed says what to do.  A recipe whose files are not there i
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from tmnre import settings as typed
 from tmnre.analysis import Analysis
 from tmnre.plugin import PluginError, find_plugin, find_recipe
+from tmnre.procedure import Place, Procedure
 from tmnre.recipe import Recipe
+from tmnre.result import Result
 from tmnre.simulate import finite_rows
 from tmnre.simulator import Simulator, Tensors, adopt, as_tensors
 
@@ -63,8 +68,12 @@ def check(plugin_name: str) -> list[Finding]:
         except Exception as error:  # an author's build can raise anything
             findings.append(Finding(full, "builds", "FAILED", f"{type(error).__name__}: {error}"))
             continue
+        if isinstance(analysis, Procedure):
+            findings.append(Finding(full, "builds", "passed"))
+            findings.append(_run(full, "runs", _procedure_runs, analysis))
+            continue
         if not isinstance(analysis, Analysis):
-            wrong = f"build must return a tmnre.Analysis, got {type(analysis).__name__}"
+            wrong = f"build must return a tmnre.Analysis or a tmnre.Procedure, got {type(analysis).__name__}"
             findings.append(Finding(full, "builds", "FAILED", wrong))
             continue
         findings.append(Finding(full, "builds", "passed"))
@@ -221,6 +230,18 @@ def _marginals_exist(analysis: Analysis) -> Iterator[str]:
         unknown = {marginal} - known if isinstance(marginal, str) else set(marginal) - known
         if unknown:
             yield f"marginal {marginal} names {sorted(unknown)}, but the simulator has {sorted(known)}"
+
+
+def _procedure_runs(procedure: Procedure) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = partial(tqdm, disable=True)
+        result = procedure.run(Place(Path(folder), progress=quiet, say=lambda _: None))
+    if not isinstance(result, Result):
+        yield f"run must return a tmnre.Result, got {type(result).__name__}"
+    try:
+        json.dumps(dict(result.extra))
+    except TypeError as error:
+        yield f"the result's extra goes to summary.json, which cannot hold it: {error}; use numbers, strings and lists"
 
 
 RECIPE_CHECKS = (

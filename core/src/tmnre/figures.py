@@ -177,10 +177,16 @@ def training_figure(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def write_core_figures(result: Result, curves: Sequence[Curve], folder: Path) -> None:
-    """Write triangle.png, rounds.png and training.png to folder."""
-    rounds = rounds_figure(result.rounds, result.names, result.labels)
-    for name, figure in {"triangle": triangle(result), "rounds": rounds, "training": training_figure(curves)}.items():
+def write_core_figures(result: Result, folder: Path) -> None:
+    """Write triangle.png, rounds.png and training.png to folder, as far as there are marginals, rounds and curves."""
+    figures = {}
+    if result.marginals:
+        figures["triangle"] = triangle(result)
+    if result.rounds:
+        figures["rounds"] = rounds_figure(result.rounds, result.names, result.labels)
+    if result.curves:
+        figures["training"] = training_figure(result.curves)
+    for name, figure in figures.items():
         write_whole(Path(folder) / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=120))
 
 

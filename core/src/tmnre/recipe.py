@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tmnre.analysis import Analysis
+    from tmnre.procedure import Procedure
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,14 @@ class Recipe:
     Attributes
     ----------
     settings : frozen dataclass; nested dataclasses group settings, every field has a docstring with unit and reason.
-    build : settings -> Analysis; reads and checks every file, raises ValueError or OSError with what to do.
+    build : settings -> Analysis, or a Procedure where there is more to do than the rounds of one; reads and checks
+        every file, raises ValueError or OSError with what to do.
     papers : BibTeX entries.
     presets : {name: {dotted setting: value}}, changes against the defaults; "smoke" is the one `tmnre check` runs.
     """
 
     settings: type
-    build: Callable[[Any], Analysis]
+    build: Callable[[Any], Analysis | Procedure]
     papers: tuple[str, ...]
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     summary: str = ""

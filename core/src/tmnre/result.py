@@ -132,6 +132,9 @@ class MarginalPosterior:
 class Result:
     """Marginal posteriors, and the record of the rounds that led to them.
 
+    curves: training curve of each round, [{"step", "train", "validation", "member"}].
+    extra: what else a procedure found, by name, in what JSON knows; written to summary.json.
+
     >>> result["a"].interval(0.9)              # doctest: +SKIP
     >>> result["a", "b"].sample(1000)          # doctest: +SKIP
     """
@@ -140,6 +143,8 @@ class Result:
     rounds: list[dict[str, Any]] = field(default_factory=list)
     truth: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    curves: list[list[dict[str, float]]] = field(default_factory=list)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, names: str | tuple[str, ...]) -> MarginalPosterior:
         key = (names,) if isinstance(names, str) else tuple(names)

@@ -453,7 +453,8 @@ class Rounds:
                 log_evidence=float(log_integral.logsumexp(0)) - np.log(len(drawn)),
             )
         ordered = {names: marginals[names] for names in self.marginals}
-        return Result(ordered, records, dict(self.analysis.truth), dict(self.analysis.labels))
+        curves = [read_json(self.folder / "rounds" / f"{r['round']:02d}" / "training.json") for r in records]
+        return Result(ordered, records, dict(self.analysis.truth), dict(self.analysis.labels), curves)
 
     def _values(self, names: Sequence[str], z: torch.Tensor) -> dict[str, np.ndarray]:
         """Values of targets z (S, T): parameters from the cube, derived quantities as they are."""

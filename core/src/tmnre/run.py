@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from tmnre.analysis import Analysis
 from tmnre.files import read_json, write_json, write_text
+from tmnre.procedure import Place, Procedure
 from tmnre.result import Result
 from tmnre.rounds import Rounds
 
@@ -28,7 +29,7 @@ class RunError(RuntimeError):
 
 
 def execute(
-    analysis: Analysis,
+    work: Analysis | Procedure,
     out: Path,
     *,
     config: str,
@@ -39,7 +40,7 @@ def execute(
     memory_gib: float | None = None,
     disk_gib: float | None = None,
 ) -> Result:
-    """Run an analysis in a directory of its own and write its results there.
+    """Run an analysis or a procedure in a directory of its own and write its results there.
 
     Leaves config.yaml, meta.json, store/, rounds/NN/, posterior.h5, summary.json and figures/.  With `resume` the
     finished rounds and simulations of the directory are kept; `executor` and budgets as for `Rounds`.  Raises
@@ -49,15 +50,16 @@ def execute(
     started = time.time()
     # in a log, a line now and then
     progress = partial(tqdm, mininterval=0.1 if sys.stderr.isatty() else 10.0)
-    rounds = Rounds(analysis, out, executor=executor, memory_gib=memory_gib, disk_gib=disk_gib, progress=progress)
+    how: dict[str, Any] = {"executor": executor, "memory_gib": memory_gib, "disk_gib": disk_gib, "progress": progress}
+    go = partial(work.run, Place(out, **how)) if isinstance(work, Procedure) else Rounds(work, out, **how).run
     if not resume:
         _create(out)
         write_text(out / "config.yaml", config)
-        write_json(out / "meta.json", _provenance(analysis, recipe, command))
-    result = rounds.run()
+        write_json(out / "meta.json", _provenance(work, recipe, command))
+    result = go()
     result.save(out / "posterior.h5")
     write_json(out / "summary.json", summary(result))
-    _figures(analysis, result, out)
+    _figures(work, result, out)
     meta = read_json(out / "meta.json")
     meta["sessions"] = [*meta.get("sessions", []), {"command": command, "wall_s": round(time.time() - started, 1)}]
     meta["stages"] = [{**record["seconds"], "simulated": record["simulated"]} for record in result.rounds]
@@ -89,11 +91,11 @@ def _create(out: Path) -> None:
         raise RunError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
 
 
-def _provenance(analysis: Analysis, recipe: str, command: list[str]) -> dict[str, Any]:
+def _provenance(work: Analysis | Procedure, recipe: str, command: list[str]) -> dict[str, Any]:
     return {
         "recipe": recipe,
         "command": command,
-        "seed": analysis.seed,
+        "seed": work.seed,
         "versions": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "device": "cuda" if torch.cuda.is_available() else "cpu",
@@ -103,7 +105,7 @@ def _provenance(analysis: Analysis, recipe: str, command: list[str]) -> dict[str
 
 def summary(result: Result) -> dict[str, Any]:
     """What summary.json holds: parameters, marginals' effective samples, rounds, simulations, calibration."""
-    last = result.rounds[-1]
+    last = result.rounds[-1] if result.rounds else {}
     keys = (
         *("round", "simulations", "simulated", "reused", "failed", "failures", "steps", "kept", "log_volume"),
         *("next_log_volume", "best_validation_loss", "lost_mass", "seconds"),
@@ -114,19 +116,19 @@ def summary(result: Result) -> dict[str, Any]:
         "effective_samples": {" , ".join(k): m.effective_sample_size for k, m in result.marginals.items()},
         "simulations": result.simulations,
         "rounds": [{key: record[key] for key in keys} for record in result.rounds],
-        "coverage": last["coverage"],
-        "diagnostics": last["diagnostics"],
+        "coverage": last.get("coverage", {}),
+        "diagnostics": last.get("diagnostics", []),
         "goodness_of_fit": last.get("goodness_of_fit", []),
         "warnings": result.warnings,
+        **result.extra,
     }
 
 
-def _figures(analysis: Analysis, result: Result, out: Path) -> None:
+def _figures(work: Analysis | Procedure, result: Result, out: Path) -> None:
     from tmnre.figures import write_core_figures
 
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
-    curves = [read_json(out / "rounds" / f"{record['round']:02d}" / "training.json") for record in result.rounds]
-    write_core_figures(result, curves, folder)
-    if analysis.figures is not None:
-        analysis.figures(result, folder)
+    write_core_figures(result, folder)
+    if work.figures is not None:
+        work.figures(result, folder)
