@@ -15,7 +15,7 @@ $(VENV)/.installed: constraints.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable './core[dask,export]' \
-		$(addprefix --editable ./,$(PLUGINS)) pytest ruff dynesty scikit-learn
+		$(addprefix --editable ./,$(PLUGINS)) pytest pytest-xdist ruff dynesty scikit-learn
 	touch $@
 
 demo: install
@@ -24,7 +24,7 @@ demo: install
 
 test: install
 	$(BIN)/ruff check .
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 # long checks against independent answers; writes validation/results
 validate: install

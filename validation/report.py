@@ -1,36 +1,16 @@
-"""docs/validation.md from results/: python validation/report.py"""
+"""docs/validation.md from results/: python validation/report.py
+
+Sections of a plugin with many of them are in a module of its own, PLUGIN_report.py, with SECTIONS {title: function}.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from pathlib import Path
+from importlib import import_module
 
 import numpy as np
+from tables import HERE, load, made, table
 
-HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "validation.md"
-
-
-def load(name: str):
-    """A stored result, or None where it was never made."""
-    path = HERE / "results" / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Markdown table; numbers to three significant digits."""
-    lines = [list(head), ["---"] * len(list(head)), *rows]
-    return "\n".join("| " + " | ".join(_cell(v) for v in line) + " |" for line in lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def made(entry: dict) -> str:
-    """Where a figure comes from."""
-    return f"`{entry['command']}`, commit {entry['commit']}, {entry['date']}, {entry['torch_threads']} torch thread(s)"
 
 
 def kills() -> str:
@@ -233,7 +213,10 @@ def main() -> None:
         "# Validation\n\nWritten by `validation/report.py` from `validation/results/`; `make validate` measures again. "
         "Wall times are of two shared cores and mean little by themselves.\n"
     )
-    for title, section in SECTIONS.items():
+    sections = dict(SECTIONS)
+    for path in sorted(HERE.glob("*_report.py")):
+        sections |= import_module(path.stem).SECTIONS
+    for title, section in sections.items():
         text += f"\n## {title}\n\n{section() or 'Not measured yet.'}\n"
     PAGE.write_text(text.rstrip() + "\n")
 
