@@ -12,19 +12,19 @@ COUNTS = np.array([[2, 2, 1], [1, 2, 4]])
 
 def test_nre_c_with_one_contrast_is_half_of_nre_a():
     generator = torch.Generator().manual_seed(0)
-    joint, marginal = (3 * torch.randn(*shape, 4, generator=generator) for shape in ((50,), (50, 1)))
+    joint, marginal = (3 * torch.randn(4, *shape, generator=generator) for shape in ((50,), (50, 1)))
     torch.testing.assert_close(nre_c(joint, marginal, gamma=1.0), nre_a(joint, marginal) / 2)
 
 
 def test_nre_c_is_equation_11():
     generator = torch.Generator().manual_seed(1)
-    joint, marginal = (torch.randn(*shape, 1, generator=generator, dtype=torch.float64) for shape in ((20,), (20, 5)))
+    joint, marginal = (torch.randn(1, *shape, generator=generator, dtype=torch.float64) for shape in ((20,), (20, 5)))
     k, gamma = 5, 0.7
-    given = torch.exp(torch.cat([joint[:, None], marginal[:, 1:]], 1)).sum(1)
-    none = torch.exp(marginal).sum(1)
+    given = torch.exp(torch.cat([joint[..., None], marginal[..., 1:]], -1)).sum(-1)
+    none = torch.exp(marginal).sum(-1)
     neither = torch.log(k / (k + gamma * none))
     among = torch.log(gamma * torch.exp(joint) / (k + gamma * given))
-    expected = -(neither.mean(0) + gamma * among.mean(0)) / (1 + gamma)
+    expected = -(neither.mean(1) + gamma * among.mean(1)) / (1 + gamma)
     torch.testing.assert_close(nre_c(joint, marginal, gamma), expected)
 
 
@@ -45,7 +45,7 @@ def test_optimum_is_the_log_ratio(loss, k):
     def evaluate():
         optimiser.zero_grad()
         logits = table[rows[:, :1], rows[:, 1:]]
-        value = loss(logits[:, 0, None], logits[:, 1:, None]).sum()
+        value = loss(logits[None, :, 0], logits[None, :, 1:]).sum()
         value.backward()
         return value
 
@@ -63,10 +63,10 @@ def test_the_true_ratio_is_balanced_and_a_narrower_one_is_not():
     def penalty(table):
         # the expectations, exactly: every (x, z) as often as its probability in 1e6 says
         joint, marginal = (
-            torch.from_numpy(np.repeat(table.ravel(), np.rint(1e6 * weights.ravel()).astype(int)))[:, None]
+            torch.from_numpy(np.repeat(table.ravel(), np.rint(1e6 * weights.ravel()).astype(int)))[None]
             for weights in (p, independent)
         )
-        return float(imbalance(joint, marginal[:, None]))
+        return float(imbalance(joint, marginal[..., None]))
 
     # sigma(log r) = p / (p + q): over both distributions it sums to one
     assert penalty(log_r) < 1e-10
@@ -74,21 +74,18 @@ def test_the_true_ratio_is_balanced_and_a_narrower_one_is_not():
 
 
 def test_extreme_logits_stay_finite():
-    joint, marginal = torch.full((4, 1), -300.0), torch.full((4, 3, 1), 300.0)
+    joint, marginal = torch.full((1, 4), -300.0), torch.full((1, 4, 3), 300.0)
     for loss in (nre_a, nre_c):
         assert torch.isfinite(loss(joint, marginal)).all()
         assert loss(joint, marginal) > loss(-joint, -marginal)
 
 
 def test_contrasts_pairs_every_x_with_its_own_z_and_all_others_of_its_group():
-    groups, size, marginals = 2, 4, 3
-    b, i, j, m = np.indices((groups, size, size, marginals))
-    code = torch.from_numpy(1000 * b + 100 * i + 10 * j + m)
-    joint, marginal = contrasts(code)
-    assert joint.shape == (groups * size, marginals) and marginal.shape == (groups * size, size - 1, marginals)
-    for row, (own, others) in enumerate(zip(joint.numpy(), marginal.numpy(), strict=True)):
-        group, x = divmod(row, size)
-        for m in range(marginals):
-            assert own[m] == 1000 * group + 110 * x + m
-            expected = {1000 * group + 100 * x + 10 * z + m for z in range(size) if z != x}
-            assert set(others[:, m].tolist()) == expected
+    marginals, groups, size = 3, 2, 4
+    m, b, i, j = np.indices((marginals, groups, size, size))
+    joint, marginal = contrasts(torch.from_numpy(1000 * m + 100 * b + 10 * i + j))
+    assert joint.shape == (marginals, groups, size) and marginal.shape == (marginals, groups, size, size - 1)
+    for m, b, x in np.ndindex(marginals, groups, size):
+        assert joint[m, b, x] == 1000 * m + 100 * b + 11 * x
+        expected = {1000 * m + 100 * b + 10 * x + z for z in range(size) if z != x}
+        assert set(marginal[m, b, x].tolist()) == expected

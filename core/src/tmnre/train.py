@@ -34,9 +34,8 @@ def losses_of_factors(a: Tensor, b: Tensor, how: Training) -> Tensor:
     with torch.autocast(a.device.type, enabled=False):
         group = min(how.candidates + 1, len(a))
         whole = len(a) // group * group
-        a, b = (v[:whole].unflatten(0, (-1, group)).permute(0, 2, 1, 3).float() for v in (a, b))
-        logits = (a @ b.transpose(-1, -2)).permute(0, 2, 3, 1)  # (groups, K+1 of x, K+1 of z, M)
-        joint, marginal = contrasts(logits)
+        a, b = (v[:whole].unflatten(0, (-1, group)).permute(2, 0, 1, 3).float() for v in (a, b))
+        joint, marginal = contrasts(a @ b.transpose(-1, -2))  # of (L, groups, K + 1 of x, K + 1 of z)
         loss = nre_a(joint, marginal) if how.loss == "nre_a" else nre_c(joint, marginal, how.gamma)
         return loss + how.balance * imbalance(joint, marginal) if how.balance else loss
 
