@@ -72,3 +72,18 @@ def test_data_that_say_nothing_are_no_divergence(trained, linear_gaussian, monke
     )
     result, _, said = trained()
     assert not [line for line in said if "starts again" in line] and result["a"].sd > 0.8
+
+
+def test_two_devices_train_one_network(trained, linear_gaussian):
+    result, curve, _ = trained(devices=2, strategy="ddp_fork", batch_size=256, patience=100)
+    alone, of_one, _ = trained(batch_size=256, patience=100)
+    # the curve and the best weights come back from the other processes, which saw other simulations
+    assert curve[-1]["step"] == of_one[-1]["step"] == 100
+    assert not np.array_equal(result["a"].log_ratios, alone["a"].log_ratios)
+    mean, covariance = linear_gaussian.posterior(X["x"])
+    assert abs(result["a"].summary()["mean"] - mean[0]) < 0.5 * covariance[0, 0] ** 0.5
+
+
+def test_strategies_that_run_the_program_anew_are_refused():
+    with pytest.raises(ValueError, match="ddp_fork.*for 2 devices, got 'ddp'"):
+        Training(devices=2, strategy="ddp")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Marginal = str | tuple[str, ...]
 LOSSES = ("nre_a", "nre_c")
+STRATEGIES = ("ddp_fork", "ddp_notebook", "ddp_spawn")
+"""those that start their processes from this one; the others run the whole program anew"""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,20 @@ class Training:
     """Lightning precision, for example bf16-mixed"""
     accelerator: str = "auto"
     """Lightning accelerator: auto, cpu, gpu"""
+    devices: int = 1
+    """processors that train together, each on batches of its own: a step sees devices times batch_size simulations"""
+    strategy: str = "auto"
+    """Lightning strategy; for several devices ddp_fork or ddp_spawn, which start their processes from this one"""
     threads: int | None = None
     """CPU threads of torch while training; None leaves torch's own choice"""
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"training.loss must be one of {sorted(LOSSES)}, got {self.loss!r}")
+        if self.devices > 1 and self.strategy not in STRATEGIES:
+            raise ValueError(
+                f"training.strategy must be one of {list(STRATEGIES)} for {self.devices} devices, got {self.strategy!r}"
+            )
         if self.members < 1:
             raise ValueError(f"training.members must be at least 1, got {self.members}")
         if self.candidates < 1 or self.gamma <= 0 or self.balance < 0:

@@ -31,6 +31,9 @@ VALIDATIONS = 50
 RESTARTS, SLOWER = 3, 0.1
 """how often a cycle that diverged starts again, and the factor on its peak learning rate"""
 
+PER_DEVICE = 15_485_863
+"""between the seeds of the devices; a prime, and less than the 32 bits that torch keeps of a seed"""
+
 Loss = Callable[[nn.Module, Any], Tensor]
 """(network, batch) -> scalar loss, or losses that are summed"""
 
@@ -67,7 +70,8 @@ class Batches(IterableDataset):
         self.seed = seed
 
     def __iter__(self) -> Iterator:
-        generator = torch.Generator().manual_seed(self.seed)
+        # of several devices each has its own training batches
+        generator = torch.Generator().manual_seed(self.seed + (PER_DEVICE * _rank() if self.endless else 0))
         while True:
             with torch.autocast("cpu", enabled=False):
                 for rows in self.source.epoch(self.rows, self.batch_size, generator):
@@ -75,6 +79,10 @@ class Batches(IterableDataset):
                         yield len(rows), self.source.batch(rows, generator, redraw=self.endless)
             if not self.endless:
                 return
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 class Curve(Callback):
@@ -88,6 +96,9 @@ class Curve(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         self._sum += float(outputs["loss"].detach())
         self._count += 1
+
+    def on_train_end(self, trainer, module) -> None:
+        self.step += trainer.global_step
 
     def on_validation_end(self, trainer, module) -> None:
         value = float(trainer.callback_metrics["val_loss"])
@@ -152,14 +163,14 @@ def descend(
     it began with, its peak a tenth as high.  Returns the peak learning rate that went well.
     """
     began, restarts = copy.deepcopy(network.state_dict()), 0
-    best, points = (curve.best, curve.best_state), len(curve.points)
+    kept, points = (curve.best, curve.best_state, curve.step), len(curve.points)
     while True:
         try:
-            _cycle(network, loss, batches, settings, steps, peak, curve, acceptable, progress)
+            _cycle(_Module(network.train(), loss, settings, peak, steps, curve), batches, acceptable, progress)
             return peak
         except _DivergedError as diverged:
             network.load_state_dict(began)
-            curve.best, curve.best_state = best
+            curve.best, curve.best_state, curve.step = kept
             del curve.points[points:]
             if restarts == RESTARTS:
                 raise TrainingError(
@@ -171,9 +182,20 @@ def descend(
 
 
 class _Module(lightning.LightningModule):
-    def __init__(self, network: nn.Module, loss: Loss, settings: Training, peak: float, steps: int) -> None:
+    def __init__(
+        self, network: nn.Module, loss: Loss, settings: Training, peak: float, steps: int, curve: Curve
+    ) -> None:
         super().__init__()
         self.network, self.loss, self.settings, self.peak, self.steps = network, loss, settings, peak, steps
+        self.curve = curve
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The curve goes with the weights, which is what comes back from processes of other devices."""
+        return {name: getattr(self.curve, name) for name in ("best", "best_state", "points", "step")}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self.curve, name, value)
 
     def training_step(self, batch, _) -> Tensor:
         loss = self.loss(self.network, batch[1]).sum()
@@ -183,7 +205,7 @@ class _Module(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch, _) -> None:
-        self.log("val_loss", self.loss(self.network, batch[1]).sum(), batch_size=batch[0])
+        self.log("val_loss", self.loss(self.network, batch[1]).sum(), batch_size=batch[0], sync_dist=True)
 
     def on_before_optimizer_step(self, optimizer) -> None:
         # not the trainer's own clipping, which refuses fused optimisers
@@ -216,17 +238,9 @@ class _Progress(Callback):
 
 
 def _cycle(
-    network: nn.Module,
-    loss: Loss,
-    batches: tuple[Batches, Batches],
-    settings: Training,
-    steps: int,
-    peak: float,
-    curve: Curve,
-    acceptable: float,
-    progress: Callable[..., tqdm],
+    module: _Module, batches: tuple[Batches, Batches], acceptable: float, progress: Callable[..., tqdm]
 ) -> None:
-    module = _Module(network.train(), loss, settings, peak, steps)
+    settings, steps, curve = module.settings, module.steps, module.curve
     with _quiet_lightning(), progress(total=steps, desc="training", unit="step") as bar:
         trainer = lightning.Trainer(
             max_steps=steps,
@@ -236,7 +250,8 @@ def _cycle(
             num_sanity_val_steps=0,
             precision=settings.precision,
             accelerator=settings.accelerator,
-            devices=1,
+            devices=settings.devices,
+            strategy=settings.strategy,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -254,8 +269,7 @@ def _cycle(
             raise KeyboardInterrupt from stop
     if curve.best > acceptable:
         raise _DivergedError(f"the validation loss never was below {acceptable:.3g}, where a useless ratio has it")
-    curve.step += trainer.global_step
-    network.load_state_dict(curve.best_state)
+    module.network.load_state_dict(curve.best_state)
 
 
 @contextmanager
