@@ -1,9 +1,10 @@
-"""Training throughput of the core beside swyft: same data, same embedding, one thread, alternating runs.
+"""Training throughput of the core beside swyft and sbi: same data, same embedding, one thread, alternating runs.
 
-    python benchmarks/training_throughput.py [--peer-python PATH] [--repeats 5]
+    python benchmarks/training_throughput.py [--peers swyft sbi] [--repeats 5] [--python swyft=PATH sbi=PATH]
 
-Prints and stores samples per second of both and their ratios.  Without --peer-python, the environment of
-peers/swyft-requirements.txt is made beside this file first.
+Prints and stores training samples per second and their ratios; for sbi, which trains one marginal at a time, samples
+times marginals per second.  Where no interpreter is given, the environment of peers/PEER-requirements.txt is made
+beside this file first.
 """
 
 from __future__ import annotations
@@ -70,48 +71,60 @@ def ours(with_pairs: bool) -> float:
     return (STEPS - WARM) * problem.BATCH / (time.perf_counter() - start)
 
 
-def environment() -> Path:
-    """Interpreter of swyft's own environment, made if it is not there."""
-    folder = HERE / "peers" / ".swyft-venv"
+def environment(peer: str) -> Path:
+    """Interpreter of a peer's own environment, made if it is not there."""
+    folder = HERE / "peers" / f".{peer}-venv"
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
         install = [str(python), "-m", "pip", "install", "--quiet"]
         subprocess.run([*install, "torch==2.13.0", "setuptools<80"], check=True)
-        subprocess.run([*install, "-r", str(HERE / "peers" / "swyft-requirements.txt")], check=True)
+        subprocess.run([*install, "-r", str(HERE / "peers" / f"{peer}-requirements.txt")], check=True)
     return python
+
+
+def theirs(peer: str, python: Path, *options: str) -> float:
+    """Samples per second of a peer."""
+    command = [str(python), str(HERE.resolve() / "peers" / f"{peer}_throughput.py"), *options]
+    with tempfile.TemporaryDirectory() as folder:  # swyft leaves checkpoints where it runs
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
+    return json.loads(done.stdout.splitlines()[-1])["samples_per_second"]
+
+
+COMPARISONS = {
+    "swyft, 15 marginals": ("swyft", (), False, 1),
+    "swyft, 15 marginals and 105 pairs": ("swyft", ("--pairs",), True, 1),
+    "sbi, per marginal": ("sbi", (), False, 15),
+}
+"""peer, its options, whether ours learns pairs too, and the marginals of ours that one of the peer's stands for"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--peer-python", type=Path)
+    parser.add_argument("--peers", nargs="+", choices=("swyft", "sbi"), default=["swyft", "sbi"])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--python", nargs="*", default=[], metavar="PEER=PATH")
     options = parser.parse_args()
-    python = options.peer_python or environment()
-    found = {}
-    for with_pairs in (False, True):
+    given = dict(text.split("=", 1) for text in options.python)
+    pythons = {peer: Path(given[peer]) if peer in given else environment(peer) for peer in options.peers}
+    path = HERE / "results" / "training_throughput.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    for title, (peer, extra, with_pairs, marginals) in COMPARISONS.items():
+        if peer not in pythons:
+            continue
         rows = []
         for _ in range(options.repeats):
-            command = [
-                str(python),
-                str(HERE.resolve() / "peers" / "swyft_throughput.py"),
-                *(["--pairs"] if with_pairs else []),
-            ]
-            with tempfile.TemporaryDirectory() as folder:  # swyft leaves checkpoints where it runs
-                done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
-            peer = done.stdout.splitlines()[-1]
-            rows.append((ours(with_pairs), json.loads(peer)["samples_per_second"]))
+            rows.append((ours(with_pairs) * marginals, theirs(peer, pythons[peer], *extra)))
         ratios = [a / b for a, b in rows]
-        found["15 marginals and 105 pairs" if with_pairs else "15 marginals"] = {
+        found[title] = {
             "tmnre": [round(a) for a, _ in rows],
-            "swyft": [round(b, 1) for _, b in rows],
+            "peer": [round(b, 1) for _, b in rows],
             "ratio_median": round(statistics.median(ratios), 1),
             "ratio_range": [round(min(ratios), 1), round(max(ratios), 1)],
         }
-    text = json.dumps(found, indent=1)
-    print(text)
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "training_throughput.json").write_text(text + "\n")
+        print(title, json.dumps(found[title]), flush=True)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
