@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,19 +21,6 @@ if TYPE_CHECKING:
     from tmnre.recipe import Recipe
 
 Action = Callable[[argparse.Namespace, list[str], list[str]], int]
-
-CORE_PAPERS = (
-    """@inproceedings{Miller2021TMNRE,
-  author = {Miller, Benjamin Kurt and Cole, Alex and Forr{\\'e}, Patrick and Louppe, Gilles and Weniger, Christoph},
-  title = {Truncated Marginal Neural Ratio Estimation},
-  booktitle = {Advances in Neural Information Processing Systems}, year = {2021}, eprint = {2107.01214}
-}""",
-    """@inproceedings{Miller2022NREC,
-  author = {Miller, Benjamin Kurt and Weniger, Christoph and Forr{\\'e}, Patrick},
-  title = {Contrastive Neural Ratio Estimation},
-  booktitle = {Advances in Neural Information Processing Systems}, year = {2022}, eprint = {2210.06170}
-}""",
-)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,11 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 
     command("plugins", _plugins, "installed plugins, and what is wrong with those that do not work")
     command("recipes", _recipes, "recipes of the installed plugins")
-    for name, action, summary in (
-        ("show", _show, "presets and default settings of a recipe, as YAML"),
-        ("cite", _cite, "BibTeX of what a recipe rests on"),
-    ):
-        command(name, action, summary).add_argument("recipe", help="plugin/name")
+    show = command("show", _show, "presets and default settings of a recipe, as YAML")
+    show.add_argument("recipe", help="plugin/name")
+    cite = command("cite", _cite, "BibTeX of what a run used, or of what a recipe rests on")
+    cite.add_argument("what", help="directory of a run, or plugin/name")
     run = command("run", _run, "run a recipe; --help after the recipe lists its settings", add_help=False)
     run.add_argument("recipe", nargs="?", help="plugin/name")
     run.add_argument("--out", help="directory of the run, new or empty")
@@ -112,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
             "--memory-gib", type=float, help="read larger training sets from disk; half the memory if not given"
         )
         sub.add_argument("--disk-gib", type=float, help="discard the oldest simulations where there would be more")
+    report = command("report", _report, "write report.html of a run, finished or not")
+    report.add_argument("folder", help="directory of the run")
+    report.add_argument("--watch", action="store_true", help="write it again every ten seconds until the run ends")
     command("check", _check, "run the conformance kit on a plugin").add_argument("plugin")
     return parser
 
@@ -147,7 +137,26 @@ def _show(known: argparse.Namespace, settings: list[str], arguments: list[str]) 
 
 
 def _cite(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
-    print("\n\n".join((*CORE_PAPERS, *find_recipe(known.recipe).papers)))
+    from tmnre import citations
+
+    folder = Path(known.what)
+    if (folder / "meta.json").is_file():
+        papers = citations.of_run(folder)
+    else:
+        papers = (*citations.method(), *find_recipe(known.what).papers)
+    print("\n\n".join(papers))
+    return 0
+
+
+def _report(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
+    from tmnre import report
+
+    folder = Path(known.folder)
+    live = known.watch
+    print(report.write(folder, live=live))
+    while live and report.going_on(folder):
+        time.sleep(report.REFRESH_S)
+        report.write(folder, live=(live := report.going_on(folder)))
     return 0
 
 
@@ -192,11 +201,12 @@ def _execute(
     resume: bool,
 ) -> int:
     from tmnre import run
-    from tmnre.settings import dump
+    from tmnre.settings import changed, dump
     from tmnre.workers import dask
 
     analysis = recipe.build(chosen)
-    how = {"config": dump(chosen), "recipe": name, "command": ["tmnre", *arguments], "resume": resume}
+    about = {"summary": recipe.summary, "papers": list(recipe.papers), "changed": changed(recipe, chosen)}
+    how = {"config": dump(chosen), "recipe": name, "command": ["tmnre", *arguments], "resume": resume, "about": about}
     with dask(known.executor, analysis.workers) if known.executor else nullcontext() as executor:
         budgets = {"memory_gib": known.memory_gib, "disk_gib": known.disk_gib}
         result = run.execute(analysis, out, **how, executor=executor, **budgets)
