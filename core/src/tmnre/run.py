@@ -65,6 +65,8 @@ def execute(
     live.write()
     try:
         result = go()
+        if not isinstance(result, Result):
+            raise TypeError(f"{type(work).__name__}.run must return a tmnre.Result, got {type(result).__name__}")
         result.save(out / "posterior.h5")
         write_json(out / "summary.json", summary(result))
         _figures(work, result, out)
