@@ -139,11 +139,17 @@ def _execute(
     work = recipe.build(chosen)
     console = Console(known.quiet, known.json, known.log_file)
     about = {"summary": recipe.summary, "papers": list(recipe.papers), "changed": changed(recipe, chosen)}
-    how = {"config": dump(chosen), "recipe": name, "command": ["tmnre", *arguments], "resume": resume, "about": about}
-    budgets = {"memory_gib": known.memory_gib, "disk_gib": known.disk_gib}
-    where = {"progress": console.progress, "say": console.say}
+    how: dict[str, Any] = {
+        "config": dump(chosen),
+        "recipe": name,
+        "command": ["tmnre", *arguments],
+        "resume": resume,
+        "about": about,
+    }
+    how |= {"memory_gib": known.memory_gib, "disk_gib": known.disk_gib}
+    how |= {"progress": console.progress, "say": console.say}
     with dask(known.executor, work.workers) if known.executor else nullcontext() as executor:
-        result = runs.execute(work, out, **how, executor=executor, **budgets, **where)
+        result = runs.execute(work, out, executor=executor, **how)
     _tell(result, console, out)
     if known.json:
         print((out / "summary.json").read_text(), end="")

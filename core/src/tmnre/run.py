@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from tmnre import report
@@ -67,6 +68,9 @@ def execute(
         result = go()
         if not isinstance(result, Result):
             raise TypeError(f"{type(work).__name__}.run must return a tmnre.Result, got {type(result).__name__}")
+        for key, marginal in result.marginals.items():
+            if not np.isfinite(marginal.samples).all():
+                raise ValueError(f"samples of {key} are not finite; check the prior's quantile function and derive")
         result.save(out / "posterior.h5")
         write_json(out / "summary.json", summary(result))
         _figures(work, result, out)
@@ -111,14 +115,25 @@ class _Live:
 
 
 def recorded(out: Path) -> tuple[str, Path]:
-    """Recipe name and configuration file of a run directory; raises RunError if it is none."""
+    """Recipe name and configuration file of a run directory.
+
+    Raises RunError if it is none, is damaged, or holds a link that leads out of it: what goes on in a directory mends
+    and removes files there, and must not reach others'.
+    """
     out = Path(out)
     if not (out / "meta.json").is_file() or not (out / "config.yaml").is_file():
         raise RunError(f"{out} is not a run directory: it needs meta.json and config.yaml; start one with tmnre run")
+    for path in (out, *out.rglob("*")):
+        if path is not out and path.is_symlink() and not path.resolve().is_relative_to(out.resolve()):
+            raise RunError(f"{path} is a link that leads out of the run; move the whole run instead of linking parts")
     try:
-        return read_json(out / "meta.json")["recipe"], out / "config.yaml"
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{out / 'meta.json'} is damaged ({error}); start again with tmnre run") from error
+        recipe = read_json(out / "meta.json")["recipe"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{out / 'meta.json'} is damaged ({reason}); start again with tmnre run") from error
+    if not isinstance(recipe, str):
+        raise RunError(f"{out / 'meta.json'} is damaged (the recipe is {recipe!r}); start again with tmnre run")
+    return recipe, out / "config.yaml"
 
 
 def _create(out: Path) -> None:
