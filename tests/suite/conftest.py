@@ -91,7 +91,8 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         """Environment of a subprocess that sees these distributions."""
-        return {**os.environ, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join([str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
     def python(self, code: str) -> subprocess.CompletedProcess:
         """Run code."""

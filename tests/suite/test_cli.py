@@ -29,7 +29,10 @@ def test_run_leaves_what_it_promises_and_repeats(toy, tmp_path):
     assert [(out / "rounds" / n / "DONE").exists() for n in ("00", "01")] == [True, True]
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["parameters"]) == {"a", "b"} and summary["coverage"]["a"]["p_uniform"] >= 0
-    assert {path.name for path in (out / "figures").iterdir()} == {"triangle.png", "rounds.png", "training.png"}
+    figures = {path.name for path in (out / "figures").iterdir()}
+    assert figures == {"data.png", "triangle.png", "rounds.png", "training.png"}
+    page = (out / "report.html").read_text()
+    assert "toy/line" in page and meta["versions"]["tmnre-toy"] == "1.0" and meta["changed"] == {"noise.sd": 0.2}
     again = tmp_path / "again"
     assert toy.tmnre("run", "toy/line", "--out", again, "--config", out / "config.yaml").returncode == 0
     assert posterior(again) == posterior(out)

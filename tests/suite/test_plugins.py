@@ -58,33 +58,13 @@ print(json.dumps([m for m in ('torch', 'lightning', 'lal', 'bilby', 'healpy', 'a
     assert json.loads(toy.python(code).stdout.splitlines()[-1]) == []
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("    '''standard deviation'''\n", "", "noise.sd has no docstring"),
-        ("@dataclass(frozen=True)\nclass Settings", "@dataclass\nclass Settings", "must be a frozen dataclass"),
-        ('("@misc{toy, title={Toy}}",)', "()", "at least one BibTeX entry"),
-        ('"simulations": (200, 200)', '"simulation": (200, 200)', "unknown setting 'simulation'"),
-        ("linspace(-1, 1, 5)}", "linspace(-1, 1, 5) + np.random.rand(5)}", "different results for the same seed"),
-        ("linspace(-1, 1, 5)}", "linspace(-1, 1, 5) * np.nan}", "NaN or infinite"),
-        ("linspace(-1, 1, 5)}", "linspace(-1, 1, 5) [None][0]}; theta = theta[:2]", None),
-        ('return {"y": theta[:, :1]', 'theta = theta[:3]\n        return {"y": theta[:, :1]', "with 5 rows"),
-        (", generator=generator)", ")", "different data for the same generator"),
-        ("self.sd * torch", "0 * torch", "it must add the noise"),
-        ("np.full(5, s", "np.full(4, s", "must look like one row of observe"),
-        ('["a", "b", ("a", "b")]', '["a", "c"]', "marginal c names ['c']"),
-    ],
-)
-def test_conformance_finds_what_is_wrong(site, old, new, message):
+def test_a_failed_check_is_told_and_counted(site):
     site.install("tmnre-toy", "toy")
     (source,) = site.folder.glob("*/recipe.py")
-    assert old in source.read_text()
-    source.write_text(source.read_text().replace(old, new))
+    source.write_text(source.read_text().replace("    '''standard deviation'''\n", ""))
     done = site.tmnre("check", "toy")
-    if message is None:  # harmless: the kit must not cry wolf
-        assert done.returncode == 0, done.stdout
-    else:
-        assert done.returncode == 1 and message in done.stdout, done.stdout
+    assert done.returncode == 1 and ", 1 failed" in done.stdout, done.stdout
+    assert "FAILED  toy/line" in done.stdout and "noise.sd has no docstring" in done.stdout
 
 
 def test_conformance_passes_the_toy(toy):

@@ -1,6 +1,12 @@
 """The command line: thin; parses, calls the core, prints.
 
-Light commands import nothing heavy.  Exit codes: 0 done, 1 the analysis failed, 2 bad input, 130 interrupted.
+Light commands import nothing heavy.  Exit codes:
+
+    0    done
+    1    the analysis failed on the way, or a check of `tmnre check` did
+    2    bad input: nothing was computed
+    3    done, but with `--strict` a check of the posteriors failed or there is another warning
+    130  interrupted; `tmnre resume` goes on
 """
 
 from __future__ import annotations
@@ -8,37 +14,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from tmnre import __version__
-from tmnre.plugin import PluginError, discover, find_plugin, find_recipe
+from tmnre import __version__, commands
+from tmnre.plugin import PluginError
 
-if TYPE_CHECKING:
-    from tmnre.recipe import Recipe
-
-Action = Callable[[argparse.Namespace, list[str], list[str]], int]
-
-CORE_PAPERS = (
-    """@inproceedings{Miller2021TMNRE,
-  author = {Miller, Benjamin Kurt and Cole, Alex and Forr{\\'e}, Patrick and Louppe, Gilles and Weniger, Christoph},
-  title = {Truncated Marginal Neural Ratio Estimation},
-  booktitle = {Advances in Neural Information Processing Systems}, year = {2021}, eprint = {2107.01214}
-}""",
-    """@inproceedings{Miller2022NREC,
-  author = {Miller, Benjamin Kurt and Weniger, Christoph and Forr{\\'e}, Patrick},
-  title = {Contrastive Neural Ratio Estimation},
-  booktitle = {Advances in Neural Information Processing Systems}, year = {2022}, eprint = {2210.06170}
-}""",
-)
+EXIT_CODES = "exit codes: 0 done, 1 failed on the way, 2 bad input, 3 warnings (with --strict), 130 interrupted"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
+    parser = make_parser()
+    if arguments[:1] == ["complete"]:  # words of an unfinished command line are not ours to parse
+        return commands.complete([*arguments[2:]] if arguments[1:2] == ["--"] else arguments[1:], options_of(parser))
     known, settings = parser.parse_known_args(arguments)
     if settings and known.command != "run":
         parser.error(f"unknown arguments: {' '.join(settings)}")
@@ -79,148 +69,72 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"tmnre: error: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tmnre", description="Truncated marginal neural ratio estimation.")
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(prog="tmnre", description="Truncated marginal neural ratio estimation.", epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"tmnre {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    def command(name: str, action: Action, summary: str, *, add_help: bool = True) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=summary, description=summary, add_help=add_help)
+    def command(name: str, action: commands.Action, summary: str, *, add_help: bool = True) -> argparse.ArgumentParser:
+        sub = subparsers.add_parser(name, help=summary, description=summary, add_help=add_help, epilog=EXIT_CODES)
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         sub.set_defaults(action=action)
         return sub
 
-    command("plugins", _plugins, "installed plugins, and what is wrong with those that do not work")
-    command("recipes", _recipes, "recipes of the installed plugins")
-    for name, action, summary in (
-        ("show", _show, "presets and default settings of a recipe, as YAML"),
-        ("cite", _cite, "BibTeX of what a recipe rests on"),
-    ):
-        command(name, action, summary).add_argument("recipe", help="plugin/name")
-    run = command("run", _run, "run a recipe; --help after the recipe lists its settings", add_help=False)
+    command("plugins", commands.plugins, "installed plugins, and what is wrong with those that do not work")
+    command("recipes", commands.recipes, "recipes of the installed plugins")
+    show = command("show", commands.show, "presets and default settings of a recipe, as YAML")
+    show.add_argument("recipe", help="plugin/name")
+    cite = command("cite", commands.cite, "BibTeX of what a run used, or of what a recipe rests on")
+    cite.add_argument("what", help="directory of a run, or plugin/name")
+    run = command("run", commands.run, "run a recipe; --help after the recipe lists its settings", add_help=False)
     run.add_argument("recipe", nargs="?", help="plugin/name")
     run.add_argument("--out", help="directory of the run, new or empty")
     run.add_argument("--config", help="YAML file of settings")
     run.add_argument("--preset", help="named changes of the defaults")
+    run.add_argument("--dry-run", action="store_true", help="estimate simulations, disk and time; compute nothing else")
     run.add_argument("-h", "--help", action="store_true", dest="wants_help")
-    resume = command("resume", _resume, "go on with a run that was stopped")
+    resume = command("resume", commands.resume, "go on with a run that was stopped")
     resume.add_argument("folder", help="directory of the run")
     for sub in (run, resume):
         sub.add_argument("--executor", help="where to simulate: dask://HOST:PORT, or dask for a local cluster")
         sub.add_argument(
-            "--memory-gib", type=float, help="read larger training sets from disk; half the memory if not given"
+            "--memory-gib", type=_positive, help="read larger training sets from disk; default: half of it"
         )
-        sub.add_argument("--disk-gib", type=float, help="discard the oldest simulations where there would be more")
-    command("check", _check, "run the conformance kit on a plugin").add_argument("plugin")
+        sub.add_argument("--disk-gib", type=_positive, help="discard the oldest simulations where there would be more")
+        sub.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+        sub.add_argument("--log-file", type=Path, help="append messages here as well, with date and time")
+        sub.add_argument(
+            "--json", action="store_true", help="print summary.json on standard output, messages on stderr"
+        )
+        sub.add_argument("--strict", action="store_true", help="exit with 3 where the result has a warning")
+    report = command("report", commands.report, "write report.html of a run, finished or not")
+    report.add_argument("folder", help="directory of the run")
+    report.add_argument("--watch", action="store_true", help="write it again every ten seconds until the run ends")
+    command("check", commands.check, "run the conformance kit on a plugin").add_argument("plugin")
+    new = command("new-plugin", commands.new_plugin, "write an installable plugin to start from")
+    new.add_argument("name", help="small letters, digits and _; the folder is tmnre-NAME")
+    new.add_argument("--into", type=Path, default=Path(), help="folder to write it in; default: here")
+    completion = command("completion", commands.completion, "print a shell's completion script")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     return parser
 
 
-def _plugins(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
-    plugins, problems = discover()
-    for name, plugin in plugins.items():
-        print(f"{name:12s} {plugin.summary} ({len(plugin.recipes)} recipes)")
-    for name, problem in problems.items():
-        print(f"{name:12s} error: {problem}")
-    if not plugins and not problems:
-        print("no plugins are installed; for example pip install tmnre-gw")
-    return 1 if problems else 0
+def options_of(parser: argparse.ArgumentParser) -> dict[str, list[str]]:
+    """{command: its options} for completion."""
+    (sub,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return {
+        name: [option for action in command._actions for option in action.option_strings if option.startswith("--")]
+        for name, command in sub.choices.items()
+    }
 
 
-def _recipes(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
-    plugins, problems = discover()
-    for plugin in plugins.values():
-        for name, entry in plugin.recipes.items():
-            print(f"{plugin.name + '/' + name:24s} {entry.summary}")
-    for problem in problems.values():
-        print(f"tmnre: warning: {problem}", file=sys.stderr)
-    return 0
-
-
-def _show(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
-    recipe = find_recipe(known.recipe)
-    from tmnre.settings import dump
-
-    print(f"# {known.recipe}: {recipe.summary}\n# presets: {', '.join(recipe.presets) or 'none'}\n")
-    print(dump(recipe.settings()), end="")
-    return 0
-
-
-def _cite(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
-    print("\n\n".join((*CORE_PAPERS, *find_recipe(known.recipe).papers)))
-    return 0
-
-
-def _run(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
-    if known.recipe is None:
-        if not known.wants_help:
-            raise ValueError("tmnre run needs a recipe, plugin/name; tmnre recipes lists them")
-        print("usage: tmnre run RECIPE --out DIR [--config FILE.yaml] [--preset NAME] [--setting VALUE ...]\n")
-        print("tmnre recipes lists the recipes; tmnre run RECIPE --help the settings of one")
-        return 0
-    recipe = find_recipe(known.recipe)
-    from tmnre import settings as typed
-
-    if known.wants_help:
-        print(f"tmnre run {known.recipe} --out DIR [--config FILE.yaml] [--preset NAME] [--setting VALUE ...]\n")
-        print(f"{recipe.summary}\n\nsettings:\n{typed.help_text(recipe)}")
-        return 0
-    if known.out is None:
-        raise typed.SettingsError("tmnre run needs --out DIR, a new directory for the results")
-    chosen = typed.parse(recipe, settings, config=Path(known.config) if known.config else None, preset=known.preset)
-    return _execute(recipe, known.recipe, chosen, Path(known.out), known, arguments, resume=False)
-
-
-def _resume(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
-    from tmnre import run
-    from tmnre import settings as typed
-
-    name, config = run.recorded(Path(known.folder))
-    recipe = find_recipe(name)
-    chosen = typed.parse(recipe, config=config)
-    return _execute(recipe, name, chosen, Path(known.folder), known, arguments, resume=True)
-
-
-def _execute(
-    recipe: Recipe,
-    name: str,
-    chosen: Any,
-    out: Path,
-    known: argparse.Namespace,
-    arguments: list[str],
-    *,
-    resume: bool,
-) -> int:
-    from tmnre import run
-    from tmnre.settings import dump
-    from tmnre.workers import dask
-
-    analysis = recipe.build(chosen)
-    how = {"config": dump(chosen), "recipe": name, "command": ["tmnre", *arguments], "resume": resume}
-    with dask(known.executor, analysis.workers) if known.executor else nullcontext() as executor:
-        budgets = {"memory_gib": known.memory_gib, "disk_gib": known.disk_gib}
-        result = run.execute(analysis, out, **how, executor=executor, **budgets)
-    print(f"\n{'parameter':22s} {'median':>10s} {'90% interval':>24s}" + ("      truth" if result.truth else ""))
-    for parameter, found in result.summary().items():
-        low, high = found["interval_90"]
-        truth = f"{result.truth[parameter]:11.4g}" if parameter in result.truth else ""
-        print(f"{parameter:22s} {found['median']:10.4g} {f'[{low:.4g}, {high:.4g}]':>24s}{truth}")
-    for warning in result.warnings:
-        print(f"warning: {warning}")
-    print(f"\n{result.simulations:,} simulations in {len(result.rounds)} rounds; results and figures in {out}")
-    return 0
-
-
-def _check(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
-    find_plugin(known.plugin)
-    from tmnre.conformance import check
-
-    findings = check(known.plugin)
-    for finding in findings:
-        print(finding)
-    failed = sum(finding.state == "FAILED" for finding in findings)
-    print(f"{len(findings)} checks, {failed} failed")
-    return 1 if failed else 0
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return value
 
 
 if __name__ == "__main__":

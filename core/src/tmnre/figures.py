@@ -177,6 +177,39 @@ def training_figure(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
+def data_figure(observation: Mapping[str, np.ndarray]) -> Figure | None:
+    """The observation as it was given, a panel an array: images, and lines of what is one-dimensional or has few rows.
+
+    Of complex arrays the modulus.  None where nothing can be drawn; a single number is no picture.
+    """
+    drawn = {}
+    for name, values in observation.items():
+        array = np.squeeze(np.asarray(values))
+        array = np.abs(array) if array.dtype.kind == "c" else array
+        if array.ndim in (1, 2) and array.size > 1 and array.dtype.kind in "buif":
+            drawn[name] = array.astype(float)
+    if not drawn:
+        return None
+    columns = min(3, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure = Figure(figsize=(0.8 + 3.8 * columns, 3.2 * rows), layout="constrained")
+    for number, (name, array) in enumerate(drawn.items()):
+        axis = figure.add_subplot(rows, columns, number + 1, title=name)
+        if array.ndim == 1 or len(array) < 8:
+            shades = colormaps["Blues"](np.linspace(0.9, 0.45, len(np.atleast_2d(array))))
+            for row, shade in zip(np.atleast_2d(array), shades, strict=True):
+                few = array.shape[-1] <= 40
+                axis.plot(row, "o-" if few else "-", color=shade, lw=1.0 if few else 0.8, ms=4)
+            axis.set_xlabel("element")
+        else:
+            square = 0.2 < array.shape[0] / array.shape[1] < 5
+            how = {"aspect": "equal" if square else "auto", "interpolation": "nearest", "origin": "lower"}
+            shown = axis.imshow(array, cmap="viridis", **how)
+            figure.colorbar(shown, ax=axis, shrink=0.9)
+        _plain(axis)
+    return figure
+
+
 def write_core_figures(result: Result, folder: Path) -> None:
     """Write triangle.png, rounds.png and training.png to folder, as far as there are marginals, rounds and curves."""
     figures = {}

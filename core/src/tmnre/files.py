@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Call `write` with a temporary path in the same folder and rename it to `path` when it has succeeded.
@@ -45,6 +47,11 @@ def checksum(path: Path) -> int:
         while block := content.read(1 << 22):
             total = zlib.crc32(block, total)
     return total
+
+
+def checksum_of(array: np.ndarray) -> int:
+    """CRC-32 of a contiguous array's bytes."""
+    return zlib.crc32(array.data.cast("B") if array.size else b"")
 
 
 def mismatch(folder: Path, sums: Mapping[str, int]) -> str | None:

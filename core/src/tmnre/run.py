@@ -1,27 +1,26 @@
-"""A directory per analysis: configuration, provenance, rounds, results, figures; resumable."""
+"""A directory per analysis: configuration, provenance, rounds, results, figures and its page; resumable."""
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from tqdm import tqdm
 
+from tmnre import report
 from tmnre.analysis import Analysis
-from tmnre.files import read_json, write_json, write_text
+from tmnre.files import read_json, write_json, write_text, write_whole
 from tmnre.procedure import Place, Procedure
+from tmnre.provenance import provenance
 from tmnre.result import Result
 from tmnre.rounds import Rounds
-
-PACKAGES = ("tmnre", "torch", "lightning", "numpy", "scipy")
 
 
 class RunError(RuntimeError):
@@ -35,47 +34,106 @@ def execute(
     config: str,
     recipe: str,
     command: list[str],
+    about: Mapping[str, Any] | None = None,
     resume: bool = False,
     executor: Executor | None = None,
     memory_gib: float | None = None,
     disk_gib: float | None = None,
+    progress: Callable[..., tqdm] | None = None,
+    say: Callable[[str], None] = print,
 ) -> Result:
     """Run an analysis or a procedure in a directory of its own and write its results there.
 
-    Leaves config.yaml, meta.json, store/, rounds/NN/, posterior.h5, summary.json and figures/.  With `resume` the
-    finished rounds and simulations of the directory are kept; `executor` and budgets as for `Rounds`.  Raises
+    Leaves config.yaml, meta.json, store/, rounds/NN/, posterior.h5, summary.json, figures/ and report.html, which is
+    written again after every round.  With `resume` the finished rounds and simulations of the directory are kept;
+    `executor` and budgets as for `Rounds`.  about: what the recipe says of itself, as for `provenance`.  Raises
     RunError when the directory is in use or cannot be written, before anything is computed.
     """
     out = Path(out)
     started = time.time()
-    # in a log, a line now and then
-    progress = partial(tqdm, mininterval=0.1 if sys.stderr.isatty() else 10.0)
-    how: dict[str, Any] = {"executor": executor, "memory_gib": memory_gib, "disk_gib": disk_gib, "progress": progress}
+    if progress is None:  # in a log, a line now and then
+        progress = partial(tqdm, mininterval=0.1 if sys.stderr.isatty() else 10.0)
+    live = _Live(out, say)
+    how: dict[str, Any] = {"executor": executor, "memory_gib": memory_gib, "disk_gib": disk_gib}
+    how |= {"progress": progress, "say": live.say}
     go = partial(work.run, Place(out, **how)) if isinstance(work, Procedure) else Rounds(work, out, **how).run
     if not resume:
         _create(out)
         write_text(out / "config.yaml", config)
-        write_json(out / "meta.json", _provenance(work, recipe, command))
-    result = go()
-    result.save(out / "posterior.h5")
-    write_json(out / "summary.json", summary(result))
-    _figures(work, result, out)
-    meta = read_json(out / "meta.json")
-    meta["sessions"] = [*meta.get("sessions", []), {"command": command, "wall_s": round(time.time() - started, 1)}]
-    meta["stages"] = [{**record["seconds"], "simulated": record["simulated"]} for record in result.rounds]
-    write_json(out / "meta.json", meta)
+        write_json(out / "meta.json", provenance(work, recipe, command, about))
+        _draw_data(work, out)
+    _update(out, state="running")
+    live.write()
+    try:
+        result = go()
+        if not isinstance(result, Result):
+            raise TypeError(f"{type(work).__name__}.run must return a tmnre.Result, got {type(result).__name__}")
+        for key, marginal in result.marginals.items():
+            if not np.isfinite(marginal.samples).all():
+                raise ValueError(f"samples of {key} are not finite; check the prior's quantile function and derive")
+        result.save(out / "posterior.h5")
+        write_json(out / "summary.json", summary(result))
+        _figures(work, result, out)
+    except BaseException as error:
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        with suppress(OSError, ValueError):  # a full disk must not hide why the run ended
+            _update(out, state="stopped", reason=" ".join(reason.split()))
+            live.write(running=False)
+        raise
+    sessions = read_json(out / "meta.json").get("sessions", [])
+    _update(
+        out,
+        state="finished",
+        reason=None,
+        sessions=[*sessions, {"command": command, "wall_s": round(time.time() - started, 1)}],
+        stages=[{**record["seconds"], "simulated": record["simulated"]} for record in result.rounds],
+    )
+    live.write(running=False)
     return result
 
 
+class _Live:
+    """The page of a run, written again whenever a round has been finished; it never stops the run."""
+
+    def __init__(self, out: Path, say: Callable[[str], None]) -> None:
+        self.out, self._say, self._done = out, say, -1
+
+    def say(self, line: str) -> None:
+        """Pass a message on; whatever is said last of a round comes after its files are written."""
+        self._say(line)
+        done = sum(1 for _ in self.out.glob("**/rounds/*/DONE"))
+        if done != self._done:
+            self._done = done
+            self.write()
+
+    def write(self, *, running: bool = True) -> None:
+        """Write the page."""
+        try:
+            report.write(self.out, live=running)
+        except Exception as error:  # a page is not worth a run
+            self._say(f"no report.html this time ({type(error).__name__}: {error})")
+
+
 def recorded(out: Path) -> tuple[str, Path]:
-    """Recipe name and configuration file of a run directory; raises RunError if it is none."""
+    """Recipe name and configuration file of a run directory.
+
+    Raises RunError if it is none, is damaged, or holds a link that leads out of it: what goes on in a directory mends
+    and removes files there, and must not reach others'.
+    """
     out = Path(out)
     if not (out / "meta.json").is_file() or not (out / "config.yaml").is_file():
         raise RunError(f"{out} is not a run directory: it needs meta.json and config.yaml; start one with tmnre run")
+    for path in (out, *out.rglob("*")):
+        if path is not out and path.is_symlink() and not path.resolve().is_relative_to(out.resolve()):
+            raise RunError(f"{path} is a link that leads out of the run; move the whole run instead of linking parts")
     try:
-        return read_json(out / "meta.json")["recipe"], out / "config.yaml"
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{out / 'meta.json'} is damaged ({error}); start again with tmnre run") from error
+        recipe = read_json(out / "meta.json")["recipe"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{out / 'meta.json'} is damaged ({reason}); start again with tmnre run") from error
+    if not isinstance(recipe, str):
+        raise RunError(f"{out / 'meta.json'} is damaged (the recipe is {recipe!r}); start again with tmnre run")
+    return recipe, out / "config.yaml"
 
 
 def _create(out: Path) -> None:
@@ -91,16 +149,10 @@ def _create(out: Path) -> None:
         raise RunError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
 
 
-def _provenance(work: Analysis | Procedure, recipe: str, command: list[str]) -> dict[str, Any]:
-    return {
-        "recipe": recipe,
-        "command": command,
-        "seed": work.seed,
-        "versions": {name: version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "cpus": os.cpu_count(),
-    }
+def _update(out: Path, **changes: Any) -> None:
+    """Change meta.json; None removes a key."""
+    meta = {**read_json(out / "meta.json"), **changes}
+    write_json(out / "meta.json", {key: value for key, value in meta.items() if value is not None})
 
 
 def summary(result: Result) -> dict[str, Any]:
@@ -122,6 +174,15 @@ def summary(result: Result) -> dict[str, Any]:
         "warnings": result.warnings,
         **result.extra,
     }
+
+
+def _draw_data(work: Analysis | Procedure, out: Path) -> None:
+    from tmnre.figures import data_figure
+
+    figure = data_figure(getattr(work, "observation", None) or {})
+    if figure is not None:
+        (out / "figures").mkdir(exist_ok=True)
+        write_whole(out / "figures" / "data.png", lambda path: figure.savefig(path, dpi=110))
 
 
 def _figures(work: Analysis | Procedure, result: Result, out: Path) -> None:

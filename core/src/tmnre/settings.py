@@ -198,6 +198,15 @@ def dump(settings: Any) -> str:
     return written
 
 
+def changed(recipe: Recipe, settings: Any) -> dict[str, Any]:
+    """{dotted name: value} of the settings that differ from the recipe's defaults, in what YAML knows."""
+    return {
+        leaf.name: _plain(value)
+        for leaf in leaves(recipe.settings)
+        if (value := _dig(settings, leaf.name)) != leaf.default
+    }
+
+
 def help_text(recipe: Recipe) -> str:
     """Every setting with type and default, and below it what it is."""
     lines = []

@@ -1,0 +1,162 @@
+"""What a run would cost, from a short probe of it: `tmnre run RECIPE --dry-run`.
+
+The probe simulates a few times, then trains the recipe's own network for two short cycles in a temporary folder; the
+rest is arithmetic.  Training n steps takes n a + 50 b: a is an optimiser step, b one of the 50 validations of a cycle,
+and the two cycles give both.  It is good to a factor of about two: rounds may stop before the last, simulations of
+earlier rounds count again in later ones, and another process may want the processor.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tmnre.analysis import Analysis, Stage
+from tmnre.descent import VALIDATIONS
+from tmnre.procedure import Place, Procedure
+from tmnre.rounds import Rounds
+from tmnre.simulator import adopt
+from tmnre.train import MAX_STEPS, ROUGH_STEPS
+
+PROBE_S = 1.0
+"""how long the simulator is tried for"""
+SHORT, LONG = 40, 200
+"""steps of the two cycles"""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Costs of an analysis if every round it may have is run; times in seconds, on this machine."""
+
+    rounds: int
+    simulations: int
+    """without reuse of earlier rounds' simulations, that is, at most"""
+    bytes_each: int
+    """of one stored simulation"""
+    disk_gib: float
+    simulate_s: float
+    """all simulations, on `workers` processes"""
+    seconds_each: float
+    """of one simulation on one core"""
+    workers: int
+    steps: tuple[int, int]
+    """optimiser steps of all rounds: at least, at most; they differ where a stage leaves them open"""
+    step_s: float
+    train_s: tuple[float, float]
+    rest_s: float
+    """preparing, evaluating and checking, at least"""
+
+    @property
+    def total_s(self) -> tuple[float, float]:
+        """Everything: at least, at most."""
+        low, high = (self.simulate_s + train + self.rest_s for train in self.train_s)
+        return low, high
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {**asdict(self), "total_s": self.total_s}
+
+
+class _FoundError(Exception):
+    """Carries the first analysis of a procedure out of it."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+
+
+@dataclass(frozen=True)
+class _Looking(Place):
+    """A place where a procedure gets no further than its first analysis."""
+
+    def rounds(self, analysis: Analysis, name: str) -> Any:
+        raise _FoundError(analysis)
+
+
+def first_analysis(work: Analysis | Procedure) -> Analysis:
+    """The analysis itself, or the first one that a procedure does.
+
+    Raises ValueError where a procedure does none.
+    """
+    if isinstance(work, Analysis):
+        return work
+    with tempfile.TemporaryDirectory(prefix="tmnre-") as folder:
+        try:
+            work.run(_Looking(Path(folder), progress=partial(tqdm, disable=True), say=lambda _: None))
+        except _FoundError as found:
+            return found.analysis
+    raise ValueError(f"{type(work).__name__} does no rounds whose cost could be estimated")
+
+
+def estimate(analysis: Analysis, *, disk_gib: float | None = None) -> Estimate:
+    """Costs of an analysis, from a probe of some seconds; a disk budget bounds the disk."""
+    each_s, bytes_each = _simulation(analysis)
+    batch = analysis.training.batch_size
+    # one whole batch and its validation set, unless the simulator is too slow for that
+    probe = int(np.clip(1.25 * batch, 64, max(64, 20 / max(each_s, 1e-9))))
+    step_s, validation_s, rest_s = _training(analysis, probe)
+    stages, workers = analysis.stages, min(analysis.workers or os.cpu_count() or 1, os.cpu_count() or 1)
+    simulations = sum(stage.simulations for stage in stages)
+    bounds = [_steps(stage, last=stage is stages[-1]) for stage in stages]
+    low, high = (sum(steps) for steps in zip(*bounds, strict=True))
+    # a validation pass grows with the simulations held out, the probe's held out one small batch
+    passes = [max(1.0, analysis.training.validation_fraction * stage.simulations / batch) for stage in stages]
+    validations = VALIDATIONS * validation_s * sum(passes)
+    scale = max(1.0, batch / (0.9 * probe)) * analysis.training.members
+    train_s = (scale * (low * step_s + validations), scale * (high * step_s + validations))
+    disk = simulations * bytes_each / 2**30
+    return Estimate(
+        rounds=len(stages),
+        simulations=simulations,
+        bytes_each=bytes_each,
+        disk_gib=disk if disk_gib is None else min(disk, disk_gib),
+        simulate_s=simulations * each_s / workers,
+        seconds_each=each_s,
+        workers=workers,
+        steps=(low, high),
+        step_s=step_s,
+        train_s=train_s,
+        rest_s=rest_s * len(stages),
+    )
+
+
+def _steps(stage: Stage, *, last: bool) -> tuple[int, int]:
+    if stage.steps is not None:
+        return stage.steps, stage.steps
+    return ROUGH_STEPS, MAX_STEPS if last else ROUGH_STEPS
+
+
+def _simulation(analysis: Analysis) -> tuple[float, int]:
+    """Seconds on one core and bytes of one simulation: batches grow until one takes a second or is a whole shard."""
+    simulator, rng, n = adopt(analysis.simulator), np.random.default_rng(analysis.seed), 1
+    simulator.simulate(simulator.prior.sample(1, rng), rng)  # the first call may set things up
+    while True:
+        theta, started = simulator.prior.sample(n, rng), time.perf_counter()
+        stored = simulator.simulate(theta, rng)
+        taken = time.perf_counter() - started
+        if taken > PROBE_S or n >= analysis.shard_size:
+            each = 8 * len(simulator.prior) + sum(np.asarray(array).nbytes for array in stored.values()) // n
+            return taken / n, each
+        n = min(analysis.shard_size, max(n + 1, int(n * min(8.0, PROBE_S / max(taken, 1e-6)))))
+
+
+def _training(analysis: Analysis, n: int) -> tuple[float, float, float]:
+    """Seconds of an optimiser step, of one validation, and of what else there is in a round."""
+    stages = (Stage(n, 5), Stage(n, SHORT), Stage(n, LONG))  # the first warms up
+    probe = replace(analysis, stages=stages, workers=1, distortions={}, figures=None)
+    with tempfile.TemporaryDirectory(prefix="tmnre-") as folder:
+        rounds = Rounds(probe, Path(folder), progress=partial(tqdm, disable=True), say=lambda _: None)
+        _, short, long = (record["seconds"] for record in rounds.run().rounds)
+    a, b = short["train"], long["train"]
+    per_validation = LONG // VALIDATIONS
+    # a = SHORT (step + validation), b = LONG step + LONG / per_validation validation
+    step = (b - LONG / per_validation / SHORT * a) / (LONG - LONG / per_validation)
+    step = float(np.clip(step, 0.2 * b / LONG, b / LONG))
+    return step, max(0.0, a / SHORT - step), long["prepare"] + long["evaluate"]

@@ -1,0 +1,1 @@
+"""Radioactive decay for tmnre."""
