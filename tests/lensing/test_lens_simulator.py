@@ -101,9 +101,10 @@ def test_gradients_are_those_of_finite_differences():
     )
 
 
-def test_the_point_spread_function_is_a_convolution():
+@pytest.mark.parametrize("margin", [None, 1])
+def test_the_point_spread_function_is_a_convolution(margin):
     """One bright pixel becomes the point spread function, not its mirror image; nothing wraps round."""
-    optics = Optics(Grid(16, 16, 1.0), psf := np.random.default_rng(0).random((5, 5)))
+    optics = Optics(Grid(16, 16, 1.0), psf := np.random.default_rng(0).random((5, 5)), margin=margin)
     x, _ = optics.rays(torch.float64)
     brightness = torch.zeros(1, len(x), dtype=torch.float64)
     side = 16 + 2 * optics.margin

@@ -50,16 +50,21 @@ class Optics:
     """Surface brightness along rays -> images; a plain object of numpy arrays, so that worker processes can have it.
 
     psf (k, k), k odd, on pixels or, with `fine`, on rays; None: none.  It is normalised here.
+    margin : pixels beyond the field to which rays reach; None: as far as light is blurred.  Fewer where there is no
+        light beyond, for a point spread function with wide wings
     """
 
-    def __init__(self, grid: Grid, psf: np.ndarray | None = None, *, fine: bool = False) -> None:
+    def __init__(
+        self, grid: Grid, psf: np.ndarray | None = None, *, fine: bool = False, margin: int | None = None
+    ) -> None:
         self.grid, self.fine = grid, fine
         self.step = grid.oversampling if fine else 1
-        half = 0 if psf is None else psf.shape[0] // 2
-        self.margin = math.ceil(half / self.step)
+        reach = 0 if psf is None else math.ceil(psf.shape[0] // 2 / self.step)
+        self.margin = reach if margin is None else min(margin, reach)
         self.axes = grid.axes(self.margin)
-        # lengths that the FFT is quick at; zeros beyond the margin do no harm
-        self._lengths = tuple(fft.next_fast_len((n + 2 * self.margin) * self.step, real=True) for n in grid.shape)
+        # lengths that the FFT is quick at, with room for zeros, so that nothing wraps round into the field
+        lengths = ((n + self.margin + reach) * self.step for n in grid.shape)
+        self._lengths = tuple(fft.next_fast_len(length, real=True) for length in lengths)
         self.transfer = None if psf is None else self._transfer(np.asarray(psf, dtype=np.float64))
 
     @classmethod
@@ -87,7 +92,7 @@ class Optics:
     def image(self, brightness: Tensor) -> Tensor:
         """Images (N, ny, nx) in flux per pixel of brightness (N, P) per square arcsec.
 
-        The convolution is circular over field and margin: what wraps round stays in the margin.
+        The convolution is circular: what wraps round stays in the margin.
         """
         grid, over = self.grid, self.grid.oversampling
         light = brightness.unflatten(-1, (len(self.axes[1]), len(self.axes[0])))

@@ -10,6 +10,14 @@ plugin = Plugin(
         "demo": RecipeEntry(
             target="tmnre_lensing.recipes.demo:recipe",
             summary="mock lens: power-law mass, shear, Sersic source; eight free parameters, truth known",
-        )
+        ),
+        "mock": RecipeEntry(
+            target="tmnre_lensing.recipes.mock:recipe",
+            summary="mock lens and source, fourteen parameters truncated together by the contour of their joint ratio",
+        ),
+        "slacs": RecipeEntry(
+            target="tmnre_lensing.recipes.slacs:recipe",
+            summary="real lens from FITS files, by default SLACS J2303+1422; fifteen free parameters, test of the fit",
+        ),
     },
 )

@@ -31,6 +31,8 @@ class LensSimulator(Simulator):
 
     mask (ny, nx) : True where a pixel counts; others are zero in simulations and data
     components : at most so many principal components in training; 0: whole images
+    block : pixels along the side of blocks whose means are data as well, {"blocks": (N, B)}, in units of their noise:
+        what goodness of fit is tested on; 0: none
 
     Derived quantities are the axis ratio `q` and position angle `phi_deg` of the lens and, with a shear, `ring_shear` =
     gamma - e/2, the shear of mass and surroundings together that images see at the Einstein ring.  (For small e the
@@ -47,6 +49,7 @@ class LensSimulator(Simulator):
         *,
         mask: np.ndarray | None = None,
         components: int = 128,
+        block: int = 0,
     ) -> None:
         scene.check(prior.names)
         if components and not noise.additive:
@@ -55,7 +58,8 @@ class LensSimulator(Simulator):
         self.mask = np.ones(optics.grid.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
         if self.mask.shape != optics.grid.shape:
             raise ValueError(f"the mask has shape {self.mask.shape}, images have {optics.grid.shape}")
-        self.components = components
+        self.components, self.block = components, block
+        self.block_pixels = _block_pixels(self.mask, block) if block else None
         self.derived = tuple(self.derive(torch.zeros(1, len(prior), dtype=torch.float64)))
 
     def images(self, theta: Tensor) -> Tensor:
@@ -75,13 +79,17 @@ class LensSimulator(Simulator):
 
     def observe(self, stored: Mapping[str, Tensor], theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Images with new noise."""
-        return {"image": self.noise.add(stored["image"], generator) * self._mask(stored["image"])}
+        image = stored["image"]
+        return self.data(self.noise.add(image, generator) * torch.from_numpy(self.mask).to(image.device))
 
-    def _mask(self, image: Tensor) -> Tensor:
-        return torch.from_numpy(self.mask).to(image.device)
+    def data(self, image: Tensor) -> dict[str, Tensor]:
+        """What there is to see of noisy images (N, ny, nx): themselves, and their blocks."""
+        if self.block_pixels is None:
+            return {"image": image}
+        return {"image": image, "blocks": self.whitened(image) @ torch.from_numpy(self.block_pixels).to(image.dtype).T}
 
-    def observation(self, truth: Mapping[str, float], seed: int) -> np.ndarray:
-        """A mock image (ny, nx) with the parameters given by name, float64."""
+    def mock(self, truth: Mapping[str, float], seed: int) -> np.ndarray:
+        """A noisy image (ny, nx) with the parameters given by name, float64."""
         theta = torch.tensor([[truth[name] for name in self.prior.names]], dtype=torch.float64)
         generator = torch.Generator().manual_seed(seed)
         return self.observe({"image": self.images(theta)}, theta, generator)["image"][0].numpy()
@@ -144,6 +152,15 @@ class _InBasis(LensSimulator):
     def reduce(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Coefficients of whole images."""
         return {"image": (self.whitened(x["image"]).float() - self.reduction["mean"]) @ self.reduction["basis"].T}
+
+
+def _block_pixels(mask: np.ndarray, block: int) -> np.ndarray:
+    """Weights (B, P) of the P pixels that count in the B blocks of which at least half do, 1 / sqrt(how many)."""
+    rows, columns = (np.arange(n) // block for n in mask.shape)
+    number = (rows[:, None] * (columns[-1] + 1) + columns)[mask]
+    counts = np.bincount(number, minlength=(rows[-1] + 1) * (columns[-1] + 1))
+    used = np.flatnonzero(counts >= 0.5 * block**2)
+    return (number == used[:, None]) / np.sqrt(counts[used])[:, None]
 
 
 def theta_of(truth: Mapping[str, float], names: Sequence[str]) -> np.ndarray:

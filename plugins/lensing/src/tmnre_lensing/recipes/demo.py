@@ -93,7 +93,7 @@ def build(settings: Settings) -> Analysis:
     camera = settings.camera
     simulator = LensSimulator(SCENE, PRIOR, camera.optics, camera.noise)
     truth = {field.name: getattr(settings.truth, field.name) for field in fields(settings.truth)}
-    image = simulator.observation(truth, settings.observation_seed)
+    image = simulator.mock(truth, settings.observation_seed)
     derived = simulator.derive(torch.from_numpy(theta_of(truth, PRIOR.names)))
     return Analysis(
         simulator=simulator,
