@@ -70,6 +70,11 @@ class Contour:
     log_volume: float
 
     @classmethod
+    def full(cls, d: int, rng: np.random.Generator) -> Contour:
+        """All of the unit cube of d parameters."""
+        return cls.box(np.tile([0.0, 1.0], (d, 1)), rng)
+
+    @classmethod
     def box(cls, edges: np.ndarray, rng: np.random.Generator) -> Contour:
         """All between edges (d, 2)."""
         low, width = edges[:, 0], edges[:, 1] - edges[:, 0]

@@ -163,16 +163,14 @@ def _problems(arrays: dict[str, np.ndarray], cut: Cut) -> list[str]:
         found.append("the point spread function holds values that are not finite, or has no light")
     elif np.hypot(*(peak := np.array(divmod(int(psf.argmax()), len(psf))) - len(psf) // 2)) > 1.5:
         found.append(
-            f"the point spread function of {psf.shape} pixels peaks {peak.tolist()} rows and columns off its middle and "
-            f"would shift the image; centre it"
+            f"the point spread function of {psf.shape} pixels peaks {peak.tolist()} rows and columns off its middle "
+            f"and would shift the image; centre it"
         )
     if not np.isfinite(arrays["noise_map"]).any() or not (arrays["noise_map"] > 0).any():
         found.append("the noise map has no positive values; it must hold standard deviations, not weights or variances")
     rows, columns = _window(shape, cut)
     if rows.start < 0 or columns.start < 0 or rows.stop > shape[0] or columns.stop > shape[1]:
-        found.append(
-            f"a field of {cut.field_arcsec} arcsec reaches beyond the image, {shape} pixels; make it smaller"
-        )
+        found.append(f"a field of {cut.field_arcsec} arcsec reaches beyond the image, {shape} pixels; make it smaller")
     return found
 
 
