@@ -1,5 +1,5 @@
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -164,6 +164,27 @@ def test_the_joint_is_the_exact_posterior(result):
     assert abs(mean - MEAN[0]) < 0.2 * SD and abs(result["a"].sd / SD - 1) < 0.15
     pair = result["a", "b"].sample(20_000)
     assert np.corrcoef(pair.T)[0, 1] == pytest.approx(0.95, abs=0.04)
+
+
+def test_groups_may_be_cut_apart_first(tmp_path):
+    """Rounds of boxes, which learn no joint, then a contour inside the box; also when it goes on half-way."""
+    simulator = Correlated()
+    x = {"x": simulator.white @ MEAN}
+    stages = (*(Stage(2000, steps=150, together=False),) * 2, Stage(3000, steps=300))
+    analysis = Analysis(simulator, x, [NAMES], stages=stages, truncated=[NAMES])
+    result = go(analysis, tmp_path / "run")
+    boxes, last = result.rounds[:2], result.rounds[2]
+    assert all("contours" not in record["next_region"] for record in boxes)
+    (contour,) = last["next_region"]["contours"]
+    # the box of the exact posterior, padded; the contour inside it
+    box = 3 * np.log(2 * SD * np.sqrt(-2 * np.log(1e-6)))
+    assert boxes[1]["next_log_volume"] == pytest.approx(box, abs=1.0)
+    assert contour["log_volume"] == pytest.approx(last["next_log_volume"], abs=1e-6)
+    assert contour["log_volume"] < boxes[1]["next_log_volume"] - 1
+    shutil.rmtree(tmp_path / "run" / "rounds" / "02")
+    np.testing.assert_array_equal(go(analysis, tmp_path / "run")[NAMES].samples, result[NAMES].samples)
+    with pytest.raises(ValueError, match="the last stage has to cut groups together"):
+        go(replace(analysis, stages=stages[:2]), tmp_path / "other")
 
 
 def test_going_on_is_bit_identical(analysis, folder, result, tmp_path):

@@ -34,6 +34,9 @@ class Stage:
     added: bool = False
     """`simulations` counts new ones only; all of earlier rounds that still count come beside them.  When the region has
     stopped shrinking, the next round makes all that these stages have left, and is the last"""
+    together: bool = True
+    """cut the groups of `Analysis.truncated` by their contours; False: each of their parameters alone, which costs far
+    less and is enough while the region is much wider than the posterior.  The last stage has to be True"""
 
 
 @dataclass(frozen=True)

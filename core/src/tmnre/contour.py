@@ -72,7 +72,13 @@ class Contour:
     @classmethod
     def full(cls, d: int, rng: np.random.Generator) -> Contour:
         """All of the unit cube of d parameters."""
-        return cls((), rng.random((LIVE, d)), np.tile([0.0, 1.0], (d, 1)), 0.0)
+        return cls.box(np.tile([0.0, 1.0], (d, 1)), rng)
+
+    @classmethod
+    def box(cls, edges: np.ndarray, rng: np.random.Generator) -> Contour:
+        """All between edges (d, 2)."""
+        low, width = edges[:, 0], edges[:, 1] - edges[:, 0]
+        return cls((), low + width * rng.random((LIVE, len(edges))), edges, float(np.log(width).sum()))
 
     @cached_property
     def _ellipsoid(self) -> tuple[np.ndarray, np.ndarray, float]:

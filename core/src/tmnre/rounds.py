@@ -103,7 +103,11 @@ class Rounds:
         truncated = _tuples(self.simulator.prior.names if analysis.truncated is None else analysis.truncated)
         self.truncated = tuple(names[0] for names in truncated if len(names) == 1)
         self.groups = tuple(names for names in truncated if len(names) > 1)
-        self.marginals = tuple(dict.fromkeys([*_tuples(analysis.marginals), *truncated]))
+        self.apart = tuple(name for group in self.groups for name in group)
+        if all(stage.together for stage in analysis.stages):
+            self.apart = ()
+        alone = [(name,) for name in self.apart]
+        self.marginals = tuple(dict.fromkeys([*_tuples(analysis.marginals), *truncated, *alone]))
         self.joints = tuple(names for names in self.marginals if len(names) >= JOINT or names in self.groups)
         unknown = sorted({name for names in self.marginals for name in names if name not in known})
         if unknown:
@@ -111,6 +115,8 @@ class Rounds:
         self._check_groups()
         if not analysis.stages:
             raise ValueError("an analysis needs at least one stage, for example Stage(simulations=10_000)")
+        if self.apart and not analysis.stages[-1].together:
+            raise ValueError("the last stage has to cut groups together, as the posterior is that of its region")
         self.targets = tuple(dict.fromkeys(name for names in self.marginals for name in names))
         self.observation = as_tensors(analysis.observation, batched=True)
         for name, array in self.observation.items():
@@ -169,7 +175,7 @@ class Rounds:
             region = last.next_region if last else region
             last = self._round(number, region, stage, last, polish=polish)
             records.append(last.record)
-            settled = last.record["kept"] > self.analysis.truncation.stop_ratio
+            settled = stage.together and last.record["kept"] > self.analysis.truncation.stop_ratio
             ended = settled and polish
             if whole or (ended and stage.steps is None and not stage.added):
                 break
@@ -194,7 +200,7 @@ class Rounds:
         seed = int(np.random.SeedSequence([self.analysis.seed, number, 2]).generate_state(1)[0])
         afresh = stage.afresh or (polish and stage.steps is None)
         warm = last is not None and not afresh and last.record["kept"] > self.analysis.truncation.warm_start_ratio
-        warm = warm and not self.joints  # whose draws need the quantiles of this very region
+        warm = warm and not self._joints(number)  # whose draws need the quantiles of this very region
         members, reduction, curves = (last.members, last.reduction, []) if warm else ([], {}, [])
         for window, n in enumerate(windows):
             if window:
@@ -206,7 +212,7 @@ class Rounds:
             if not members:
                 reduction = self._fit_reduction(draws, seed)
             draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
-            new = [[member] for member in members] if members else self._new_members(draws, seed)
+            new = [[member] for member in members] if members else self._new_members(number, draws, seed)
             watch.lap("prepare")
             training = self.analysis.training
             if window:  # the more has been learned, the less the next may change
@@ -221,8 +227,10 @@ class Rounds:
         findings, depths = self._diagnose(estimator, draws, x_o if polish else None, seed)
         findings["goodness_of_fit"] = self._goodness_of_fit(draws, folder, seed) if polish else []
         tightened = tighten(
-            *(region, self.simulator.prior, estimator, x_o, z, self.truncated, self.analysis.truncation),
-            groups=self.groups,
+            *(region, self.simulator.prior, estimator, x_o, z),
+            *((*self.truncated, *(() if stage.together else self.apart)), self.analysis.truncation),
+            groups=self.groups if stage.together else (),
+            whole=self.apart,
             depths=depths,
             simulations=draws.effective_size,
             seed=seed,
@@ -403,16 +411,21 @@ class Rounds:
         reduction = state["reduction"]
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         draws.weight.clamp_(min=1e-9)
-        members = [candidates[0] for candidates in self._new_members(draws, seed=0)]
+        members = [candidates[0] for candidates in self._new_members(number, draws, seed=0)]
         estimator = mean(members).eval()
         estimator.load_state_dict(state["estimator"])
         self.say(f"round {number}: finished before, read from {folder}")
         next_region = self._next_region(region, estimator, state, record["next_region"])
         return Trained(members, reduction, record, next_region, state["x"], state["z"])
 
-    def _new_members(self, draws: Draws, seed: int) -> list[list[RatioEstimator]]:
+    def _joints(self, number: int) -> tuple[tuple[str, ...], ...]:
+        """The joints that are learned in a round: groups only where it cuts them together."""
+        together = self.analysis.stages[number].together
+        return tuple(names for names in self.joints if together or names not in self.groups)
+
+    def _new_members(self, number: int, draws: Draws, seed: int) -> list[list[RatioEstimator]]:
         marginals = [names for names in self.marginals if names not in self.joints]
-        return new_members(self.analysis, draws, marginals, self.joints, seed)
+        return new_members(self.analysis, draws, marginals, self._joints(number), seed)
 
     def _few(self, number: int, region: Box) -> tuple[np.ndarray, Arrays]:
         how = self.analysis

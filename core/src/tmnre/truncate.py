@@ -51,6 +51,7 @@ def tighten(
     names: Sequence[str],
     settings: Truncation,
     groups: Sequence[tuple[str, ...]] = (),
+    whole: Sequence[str] = (),
     depths: Mapping[tuple[str, ...], np.ndarray] | None = None,
     simulations: float = np.inf,
     seed: int = 0,
@@ -58,6 +59,7 @@ def tighten(
     """Cut `region` to where the 1-d ratio of each name exceeds epsilon times its maximum, padded.
 
     x: the observation with a batch axis of one; z (S, T): samples of the targets from the region's prior.
+    whole: names that keep what lies between separate modes.
     groups: of parameters, each cut by a contour that loses as much of a Gaussian as epsilon does in one dimension, or a
     tenth of what one of the simulations that the ratio was learned from stands for, where that is more.
     depths: of simulations held out, {group: how far log r of the truth is below its maximum}; a contour reaches as low.
@@ -84,7 +86,8 @@ def tighten(
         out = (grid < low) | (grid > high)
         if name in prior:
             cube[name] = (low, high)
-            ends = (tables.inverse(torch.tensor(gap), target).tolist() for gap in profile.gaps)
+            found = () if name in whole else profile.gaps
+            ends = (tables.inverse(torch.tensor(gap), target).tolist() for gap in found)
             gaps[name] = [(a + pad, b - pad) for a, b in ends if b - a > 2 * pad]
             for a, b in gaps[name]:
                 out |= (grid > a) & (grid < b)
@@ -103,7 +106,7 @@ def tighten(
             fall = max(fall, float(depths[group].max()))
         threshold = float(log_r.max()) - fall
         lost[" , ".join(group)] = float((log_r < threshold).mean())
-        old = region.contours.get(group) or Contour.full(len(group), rng)
+        old = region.contours.get(group) or Contour.box(np.array([region.cube[name] for name in group]), rng)
         contours[group] = old.tightened(surface, threshold, settings.padding, rng)
         cube |= {name: (low, high) for name, (low, high) in zip(group, contours[group].edges.tolist(), strict=True)}
     tightened = region.tightened(cube, derived, contours, gaps)

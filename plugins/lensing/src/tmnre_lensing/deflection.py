@@ -14,6 +14,8 @@ have the opposite sign of lenstronomy's.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,38 +44,80 @@ def position_angle_deg(e1: Tensor, e2: Tensor) -> Tensor:
 
 
 def epl(
-    x: Tensor, y: Tensor, theta_e: Tensor, e1: Tensor, e2: Tensor, *, slope: float | Tensor = 2.0, terms: int = 20
+    x: Tensor,
+    y: Tensor,
+    theta_e: Tensor,
+    e1: Tensor,
+    e2: Tensor,
+    *,
+    slope: float | Tensor = 2.0,
+    tolerance: float = 1e-9,
 ) -> tuple[Tensor, Tensor]:
     """Deflection (alpha_x, alpha_y) of the elliptical power law, convergence (3 - slope)/2 (theta_e / r)^(slope - 1).
 
     r = sqrt(q X^2 + Y^2 / q) with X along the major axis; theta_e on the intermediate axis; slope = 2 is the singular
     isothermal ellipsoid.  Everything broadcasts; the units of alpha are those of x.
 
-    Angular series of Tessore & Metcalf (2015), eq. 23, cut after `terms`: the next term is smaller than |e|^terms, so
-    20 terms are good to 4e-8 theta_e at q = 0.4 and to 3e-4 theta_e at q = 0.2.  At the origin the result is 0/0 = NaN
-    for slope > 2; a pixel grid should not have a point there.
+    Angular series of Tessore & Metcalf (2015), eq. 23, cut where |e|^terms / (1 - |e|), a bound on what is left out,
+    is below `tolerance` for the most elliptical lens of the batch: 10 terms at q = 0.8, 25 at q = 0.4, 53 at q = 0.2.
+    At the origin the result is NaN for slope > 2, and at e1 = e2 = 0 its gradient is; grids and priors avoid both.
     """
-    t = slope - 1.0
+    t = torch.as_tensor(slope, dtype=x.dtype, device=x.device) - 1
     e = torch.hypot(e1, e2)
     q = (1 - e) / (1 + e)
-    # the unit vector of the major axis, from the double angle without trigonometric functions
+    # the unit vector of the major axis, from the double angle without trigonometric functions of every ray
     twist = 0.5 * torch.atan2(e2, e1)
     axis_x, axis_y = -torch.sin(twist), torch.cos(twist)
     u = q * (x * axis_x + y * axis_y)
     v = y * axis_x - x * axis_y
     squared = u * u + v * v
-    # Horner's rule in real arithmetic for 1 + c_1 w (1 + c_2 w (1 + ...)), w = z / conj z: a third of the time that
-    # complex tensors take
-    w_re, w_im = (u * u - v * v) / squared, 2 * u * v / squared
-    s_re, s_im = torch.ones_like(w_re), torch.zeros_like(w_re)
-    for n in range(terms, 0, -1):
-        c = -e * (2 * n - (2 - t)) / (2 * n + (2 - t))
-        s_re, s_im = 1 + c * (w_re * s_re - w_im * s_im), c * (w_re * s_im + w_im * s_re)
-    scale = 2 / (1 + q) * (theta_e * torch.sqrt(q)) ** t * squared ** (-t / 2)
+    terms = _terms(float(e.detach().max()), tolerance)
+    # a_n = prod_{i <= n} -e (2 i - (2 - t)) / (2 i + (2 - t)); the sums of a_n cos 2 n phi and of a_n sin 2 n phi share
+    # one real recurrence (Clenshaw's), a third of the work of Horner's rule for a complex argument
+    cosine2 = 2 * (u * u - v * v) / squared
+    order = 2 * torch.arange(1, terms + 1, dtype=x.dtype, device=x.device)
+    factors = -e[..., None] * (order - (2 - t[..., None])) / (order + (2 - t[..., None]))
+    a = torch.cumprod(factors, dim=-1)
+    b, above = a[..., -1], None
+    for n in range(terms - 2, -1, -1):
+        b, above = torch.addcmul(a[..., n] if above is None else a[..., n] - above, cosine2, b), b
+    s_re = torch.addcmul(torch.ones_like(e), 0.5 * cosine2, b) - (0.0 if above is None else above)
+    s_im = 2 * u * v / squared * b
+    scale = 2 / (1 + q) * (theta_e * torch.sqrt(q)) ** t * (squared.rsqrt() if _is_one(t) else squared ** (-t / 2))
     along, across = scale * (u * s_re - v * s_im), scale * (u * s_im + v * s_re)
     return along * axis_x - across * axis_y, along * axis_y + across * axis_x
+
+
+def _terms(e: float, tolerance: float) -> int:
+    """Terms of the series after which what is left out is below the tolerance."""
+    if not e < 0.9:
+        raise ValueError(f"an axis ratio below 0.053, |e| = {e:.3g}, is no galaxy; bound e1 and e2")
+    return max(2, math.ceil(math.log(tolerance * (1 - e)) / math.log(max(e, 1e-6))))
+
+
+def _is_one(t: Tensor) -> bool:
+    return t.numel() == 1 and float(t) == 1.0
 
 
 def shear(x: Tensor, y: Tensor, gamma1: Tensor, gamma2: Tensor) -> tuple[Tensor, Tensor]:
     """Deflection of an external shear, potential r^2/2 gamma cos 2(phi - phi_ext): images stretch along phi_ext."""
     return -gamma1 * x - gamma2 * y, gamma1 * y - gamma2 * x
+
+
+def multipole(x: Tensor, y: Tensor, theta_e: Tensor, a: Tensor, b: Tensor, *, order: int) -> tuple[Tensor, Tensor]:
+    """Deflection of a multipole of order m >= 2 of an isothermal lens.
+
+    Convergence theta_e / 2 r (a cos m phi + b sin m phi), potential theta_e r / (1 - m^2) (a cos m phi + b sin m phi),
+    phi from +y.  Order 4 along the axes of the ellipse makes it boxy or discy.
+    """
+    if order < 2:
+        raise ValueError(f"a multipole needs an order of at least 2, got {order}")
+    r = torch.hypot(x, y)
+    c, s = y / r, -x / r
+    cos, sin = c, s
+    for _ in range(order - 1):
+        cos, sin = c * cos - s * sin, s * cos + c * sin
+    scale = theta_e / (1 - order**2)
+    radial, tangential = scale * (a * cos + b * sin), scale * order * (b * cos - a * sin)
+    # radial unit vector (-sin phi, cos phi), tangential (-cos phi, -sin phi)
+    return -radial * s - tangential * c, radial * c - tangential * s

@@ -1,4 +1,4 @@
-"""Figures of a lens: data, model, normalised residual, and the source plane."""
+"""Figures of a lens: data, model, normalised residual, and the source plane with the caustic."""
 
 from __future__ import annotations
 
@@ -12,63 +12,96 @@ from tmnre import Result
 from tmnre_lensing.simulator import LensSimulator
 
 
-def lens(result: Result, folder: Path, *, simulator: LensSimulator, image: np.ndarray) -> None:
-    """Write lens.png to folder: the data, the model at the marginal medians with its critical curve, the residual over
-    the noise, and the caustic with posterior draws of the source position.
+def best_draw(result: Result, simulator: LensSimulator, image: np.ndarray, *, draws: int = 500) -> np.ndarray:
+    """theta (1, D) of what is drawn as the model.
 
-    The marginal medians are not a joint draw: where parameters are strongly correlated and skewed the residual may be
-    larger than that of the best fit.
+    Where the joint posterior of all parameters was learned, the draw of it that fits best; else the marginal medians,
+    which are no joint draw: where parameters are strongly correlated and skewed they fit worse than the best.
     """
     names = simulator.prior.names
     medians = np.array([[result[name].summary()["median"] for name in names]])
-    model = simulator.simulate(medians, np.random.default_rng(0))["image"][0]
-    residual = (image - model) / simulator.camera.noise_e_per_s
-    critical, caustic = critical_curve(simulator, medians)
-    figure = Figure(figsize=(15, 3.6), layout="constrained")
+    joint = next((key for key in result.marginals if set(key) == set(names)), None)
+    if joint is None:
+        return medians
+    order = [joint.index(name) for name in names]
+    theta = np.concatenate([medians, result[joint].sample(draws, seed=0)[:, order]])
+    found = simulator.simulate(theta, np.random.default_rng(0))["image"]
+    return theta[[np.argmin((((image - found) / simulator.noise.sd) ** 2 * simulator.mask).sum((1, 2)))]]
+
+
+def lens(result: Result, folder: Path, *, simulator: LensSimulator, image: np.ndarray, name: str = "lens") -> None:
+    """Write lens.png to folder: the data, the model (`best_draw`) with its critical curve, the residual over the noise,
+    and the source with the caustic and posterior draws of its position."""
+    theta = best_draw(result, simulator, image)
+    model = simulator.simulate(theta, np.random.default_rng(0))["image"][0]
+    sd = simulator.noise.scale(torch.from_numpy(model)[None])
+    residual = ((image - model) / sd.expand(1, *model.shape)[0].numpy()) * simulator.mask
+    critical, caustic = critical_curve(simulator, theta)
+    figure = Figure(figsize=(15.5, 3.7), layout="constrained")
     axes = figure.subplots(1, 4)
     top = float(model.max())
-    chi2 = float(np.mean(residual**2))
+    chi2 = float((residual**2).sum() / simulator.mask.sum())
+    light = dict(vmin=-0.1 * top, vmax=top, cmap="magma")
+    hidden = np.where(simulator.mask, 1.0, np.nan)
     panels = (
-        (image, "data [e$^-$/s]", dict(vmin=-0.1 * top, vmax=top, cmap="magma")),
-        (model, "model at the marginal medians", dict(vmin=-0.1 * top, vmax=top, cmap="magma")),
-        (residual, f"residual / noise, mean square {chi2:.3f}", dict(vmin=-4, vmax=4, cmap="RdBu_r")),
+        (image * hidden, "data [e$^-$/s]", light),
+        (model * hidden, "model", light),
+        (residual * hidden, f"residual / noise, mean square {chi2:.3f}", dict(vmin=-4, vmax=4, cmap="RdBu_r")),
     )
+    extent = simulator.optics.grid.extent_arcsec
     for axis, (values, title, style) in zip(axes, panels, strict=False):
-        shown = axis.imshow(values, origin="lower", extent=simulator.extent_arcsec, **style)
-        figure.colorbar(shown, ax=axis)
+        axis.set_facecolor("0.85")
+        shown = axis.imshow(values, origin="lower", extent=extent, **style)
+        figure.colorbar(shown, ax=axis, shrink=0.85)
         axis.set(title=title, xlabel="x [arcsec]", ylabel="y [arcsec]")
     for line in critical:
         axes[1].plot(*line.T, color="white", lw=0.8)
+    _source_plane(axes[3], result, simulator, theta, caustic)
+    figure.savefig(folder / f"{name}.png", dpi=120)
+
+
+def _source_plane(axis, result: Result, simulator: LensSimulator, theta: np.ndarray, caustic: list[np.ndarray]) -> None:
+    """The source as it is, the caustic, and posterior draws of its position."""
+    values = simulator.scene.values(torch.from_numpy(theta), simulator.prior.names)
+    centre = [float(values[f"source_{c}_arcsec"]) for c in "xy"] if "source_x_arcsec" in values else [0.0, 0.0]
+    reach = max([0.5, *(float(np.abs(line - centre).max()) for line in caustic)])
+    half = min(1.15 * reach, simulator.optics.grid.extent_arcsec[1])
+    line = torch.linspace(-half, half, 200, dtype=torch.float64)
+    x, y = line.repeat(200) + centre[0], line.repeat_interleave(200) + centre[1]
+    light = sum(s.brightness(x, y, {p: values[f"{s.name}_{p}"] for p in s.parameters}) for s in simulator.scene.sources)
+    extent = (centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half)
+    axis.imshow(np.sqrt(light.view(200, 200)), origin="lower", extent=extent, cmap="magma")
     for line in caustic:
-        axes[3].plot(*line.T, color="0.4", lw=0.8)
+        axis.plot(*line.T, color="white", lw=0.8)
     position = ("source_x_arcsec", "source_y_arcsec")
     if position in result.marginals:
-        axes[3].plot(*result[position].sample(2000).T, ".", ms=1, alpha=0.4, label="posterior")
+        axis.plot(*result[position].sample(500).T, ".", ms=1, color="deepskyblue", alpha=0.5, label="posterior")
     if all(name in result.truth for name in position):
-        axes[3].plot(*(result.truth[name] for name in position), "r+", ms=3, mew=0.8, label="truth")
-    axes[3].set(title="source plane and caustic", xlabel="x [arcsec]", ylabel="y [arcsec]", aspect="equal")
-    axes[3].legend(markerscale=5)
-    figure.savefig(folder / "lens.png", dpi=120)
+        axis.plot(*(result.truth[name] for name in position), "+", color="lime", ms=5, mew=1, label="truth")
+    axis.set(title="source (square root) and caustic", xlabel="x [arcsec]", ylabel="y [arcsec]", aspect="equal")
+    axis.set(xlim=extent[:2], ylim=extent[2:])
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(markerscale=4, fontsize=8, loc="upper right")
 
 
 def critical_curve(simulator: LensSimulator, theta: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Tangential critical curve and its caustic for theta (1, D), lists of lines (P, 2) in arcsec.
+    """Critical curves and their caustics for theta (1, D), lists of lines (P, 2) in arcsec.
 
-    From the determinant of the lens map's Jacobian, by automatic differentiation on a grid of a third of a pixel.  The
+    From the determinant of the lens map's Jacobian, by automatic differentiation on a grid of 250 points a side.  The
     point-like radial "critical curve" of a singular lens is left out.
     """
-    half = simulator.extent_arcsec[1]
-    axis = torch.linspace(-half, half, 3 * simulator.camera.pixels, dtype=torch.float64)
-    y, x = (c.flatten() for c in torch.meshgrid(axis, axis, indexing="ij"))
+    left, right, bottom, top = simulator.optics.grid.extent_arcsec
+    across, up = (torch.linspace(low, high, 250, dtype=torch.float64) for low, high in ((left, right), (bottom, top)))
+    y, x = (c.flatten() for c in torch.meshgrid(up, across, indexing="ij"))
     x.requires_grad_(), y.requires_grad_()
-    parameters = torch.from_numpy(theta)
-    beta = simulator.source_plane(x, y, parameters)
+    values = simulator.scene.values(torch.from_numpy(theta), simulator.prior.names)
+    beta = simulator.scene.source_plane(x, y, values)
     (xx, xy), (yx, yy) = (torch.autograd.grad(b.sum(), (x, y), retain_graph=True) for b in beta)
-    determinant = (xx * yy - xy * yx).view(len(axis), len(axis)).numpy()
-    contour = Figure().subplots().contour(axis, axis, determinant, levels=[0.0])
+    determinant = (xx * yy - xy * yx).view(len(up), len(across)).numpy()
+    contour = Figure().subplots().contour(across, up, determinant, levels=[0.0])
     lines = [line for line in contour.allsegs[0] if len(line) > 20]
     caustics = []
     for line in lines:
         x, y = torch.from_numpy(np.ascontiguousarray(line.T))
-        caustics.append(torch.cat(simulator.source_plane(x, y, parameters)).T.numpy())
+        caustics.append(torch.cat(simulator.scene.source_plane(x, y, values)).T.numpy())
     return lines, caustics

@@ -10,6 +10,18 @@ plugin = Plugin(
         "demo": RecipeEntry(
             target="tmnre_lensing.recipes.demo:recipe",
             summary="mock lens: power-law mass, shear, Sersic source; eight free parameters, truth known",
-        )
+        ),
+        "mock": RecipeEntry(
+            target="tmnre_lensing.recipes.mock:recipe",
+            summary="mock lens and source, fourteen parameters truncated together by the contour of their joint ratio",
+        ),
+        "subhalo": RecipeEntry(
+            target="tmnre_lensing.recipes.subhalo:recipe",
+            summary="mock lens with a subhalo: position map, mass and Bayes factor from one forward pass",
+        ),
+        "slacs": RecipeEntry(
+            target="tmnre_lensing.recipes.slacs:recipe",
+            summary="real lens from FITS files, by default SLACS J2303+1422; fifteen free parameters, test of the fit",
+        ),
     },
 )

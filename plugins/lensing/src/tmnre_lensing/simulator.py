@@ -1,148 +1,168 @@
-"""A strong-lens image: elliptical power-law mass and external shear bend the light of a Sersic source.
+"""A strong-lens image as a simulator of tmnre: a scene, its optics, noise and mask, and a prior of what is free.
 
-Image plane point (x, y) shows the source at (x, y) - alpha(x, y); the Gaussian point spread function blurs it, the
-camera adds noise.  Lens light is taken as subtracted, the lens centre as known (the origin) and the source as round.
-Conventions (axes, angles, radii, e-/s) are those of COOLEST, see `tmnre_lensing.deflection`.
+While training, images are seen through their principal components in the region at hand: pixels are divided by the
+noise, and coefficients on a basis of the region's noise-free images are kept.  What is orthogonal to that basis holds
+noise only.  A narrow region needs few components and loses nothing; of a wide one the faintest details are lost, which
+makes its ratios wider, never wrong.  Noise is drawn in the basis, with its exact covariance.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from scipy import special
 from torch import Tensor
 
-from tmnre import Prior, Simulator, Uniform
+from tmnre import Prior, Simulator
+from tmnre.embedding import signal_basis
 from tmnre_lensing import deflection
+from tmnre_lensing.noise import Noise
+from tmnre_lensing.optics import Optics
+from tmnre_lensing.scene import Scene
 
-IMAGES_AT_ONCE = 16
-"""images in one batch of the ray shooting: all their arrays stay in the processor's cache"""
-
-
-@dataclass(frozen=True)
-class Camera:
-    """What the image is taken with, and what is known of the source's light."""
-
-    pixels: int = 40
-    """pixels along each side; with the pixel scale a field of 5 arcsec, twice the largest Einstein ring"""
-    pixel_arcsec: float = 0.125
-    """pixel scale in arcsec; between Hubble's ACS (0.05) and Euclid's VIS (0.1) and the ground"""
-    psf_fwhm_arcsec: float = 0.2
-    """full width at half maximum of the Gaussian point spread function in arcsec"""
-    noise_e_per_s: float = 0.3
-    """standard deviation of the noise per pixel in e-/s, independent and Gaussian (sky-dominated exposure)"""
-    oversampling: int = 2
-    """rays per pixel side; the worst pixel of the smallest disc, 0.1 arcsec, is then off by less than half the noise"""
-    lens_slope: float = 2.0
-    """logarithmic slope of the lens's density; 2 is isothermal, the mean of observed lenses"""
-    sersic_index: float = 1.0
-    """Sersic index of the source; 1 is an exponential disc, as star-forming galaxies have"""
-    source_e_per_s_arcsec2: float = 80.0
-    """surface brightness of the source at its effective radius in e-/s/arcsec^2"""
-
-
-PRIOR = Prior(
-    theta_e_arcsec=Uniform(1.0, 2.0),
-    # |e| <= 0.42, so the axis ratio stays above 0.4 and the series of the deflection converges to 1e-7
-    e1=Uniform(-0.3, 0.3),
-    e2=Uniform(-0.3, 0.3),
-    gamma1=Uniform(-0.15, 0.15),
-    gamma2=Uniform(-0.15, 0.15),
-    source_x_arcsec=Uniform(-0.25, 0.25),
-    source_y_arcsec=Uniform(-0.25, 0.25),
-    source_r_eff_arcsec=Uniform(0.1, 0.5),
-)
-
-LABELS = {
-    "theta_e_arcsec": r"$\theta_\mathrm{E}$ [arcsec]",
-    "e1": "$e_1$",
-    "e2": "$e_2$",
-    "gamma1": r"$\gamma_1$",
-    "gamma2": r"$\gamma_2$",
-    "source_x_arcsec": r"$x_\mathrm{s}$ [arcsec]",
-    "source_y_arcsec": r"$y_\mathrm{s}$ [arcsec]",
-    "source_r_eff_arcsec": r"$\theta_\mathrm{eff}$ [arcsec]",
-    "q": "$q$",
-    "phi_deg": r"$\phi$ [deg]",
-    "ring_shear1": r"$\gamma_1 - e_1/2$",
-    "ring_shear2": r"$\gamma_2 - e_2/2$",
-}
+RAYS_AT_ONCE = 100_000
+"""rays of one batch: their arrays stay in the processor's cache"""
 
 
 class LensSimulator(Simulator):
-    """Images {"image": (N, pixels, pixels)} in e-/s per pixel, row 0 at the bottom; noise is drawn anew in `observe`.
+    """Images {"image": (N, ny, nx)} in e-/s per pixel, row 0 at the bottom; noise is drawn anew in `observe`.
 
-    Derived quantities are the axis ratio `q` and the position angle `phi_deg` of the lens, and the shear of mass and
-    surroundings together that the images see at the Einstein ring, `ring_shear` = gamma - e/2.  For small e the radial
-    deflection of an isothermal lens there has the quadrupole of a shear -e/3, the tangential one that of -2e/3.  It is
-    measured far better than e and gamma, which trade against each other: truncating it too keeps the region small.
+    mask (ny, nx) : True where a pixel counts; others are zero in simulations and data
+    components : at most so many principal components in training; 0: whole images
+    block : pixels along the side of blocks whose means are data as well, {"blocks": (N, B)}, in units of their noise:
+        what goodness of fit is tested on; 0: none
+
+    Derived quantities are the axis ratio `q` and position angle `phi_deg` of the lens and, with a shear, `ring_shear` =
+    gamma - e/2, the shear of mass and surroundings together that images see at the Einstein ring.  (For small e the
+    radial deflection of an isothermal lens there has the quadrupole of a shear -e/3, the tangential one of -2e/3.)  It
+    is measured far better than e and gamma, which trade against each other.
     """
 
-    derived = ("q", "phi_deg", "ring_shear1", "ring_shear2")
+    def __init__(
+        self,
+        scene: Scene,
+        prior: Prior,
+        optics: Optics,
+        noise: Noise,
+        *,
+        mask: np.ndarray | None = None,
+        components: int = 128,
+        block: int = 0,
+    ) -> None:
+        scene.check(prior.names)
+        if components and not noise.additive:
+            raise ValueError("noise that depends on the image is not that of any basis; set components = 0")
+        self.scene, self.prior, self.optics, self.noise = scene, prior, optics, noise
+        self.mask = np.ones(optics.grid.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+        if self.mask.shape != optics.grid.shape:
+            raise ValueError(f"the mask has shape {self.mask.shape}, images have {optics.grid.shape}")
+        self.components, self.block = components, block
+        self.block_pixels = _block_pixels(self.mask, block) if block else None
+        self.derived = tuple(self.derive(torch.zeros(1, len(prior), dtype=torch.float64)))
 
-    def __init__(self, camera: Camera = Camera(), prior: Prior = PRIOR) -> None:  # noqa: B008 - frozen
-        if prior.names != PRIOR.names:
-            raise ValueError(f"the lens simulator needs a prior of {list(PRIOR.names)}, got {list(prior.names)}")
-        self.camera = camera
-        self.prior = prior
-        rays = camera.pixel_arcsec / camera.oversampling
-        sigma = camera.psf_fwhm_arcsec / math.sqrt(8 * math.log(2))
-        # rays from outside the field too: their light is blurred into it
-        margin = camera.oversampling * math.ceil(4 * sigma / camera.pixel_arcsec)
-        n = camera.pixels * camera.oversampling + 2 * margin
-        self.ray_arcsec = (np.arange(n) - (n - 1) / 2) * rays
-        edges = (np.arange(camera.pixels + 1) - camera.pixels / 2) * camera.pixel_arcsec
-        below = special.ndtr((edges[:, None] - self.ray_arcsec) / sigma)
-        self.response = np.diff(below, axis=0)
-        """share of the light of each ray that falls into each pixel, per axis (pixels, rays)"""
+    def images(self, theta: Tensor) -> Tensor:
+        """Noise-free images (N, ny, nx), in the dtype of theta (N, D), differentiable."""
+        x, y = self.optics.rays(theta.dtype, theta.device)
+        at_once = max(1, RAYS_AT_ONCE // len(x))
+        parts = [self._some(x, y, part) for part in theta.split(at_once)]
+        return torch.cat(parts) * torch.from_numpy(self.mask).to(theta.device)
 
-    @property
-    def extent_arcsec(self) -> tuple[float, float, float, float]:
-        """Edges of the field (left, right, bottom, top)."""
-        half = self.camera.pixels * self.camera.pixel_arcsec / 2
-        return (-half, half, -half, half)
-
-    def source_plane(self, x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the image-plane points x, y (..., P) lie in the source plane, for theta (N, D): two tensors (N, P)."""
-        theta_e, e1, e2, gamma1, gamma2 = theta[:, :5].T[..., None]
-        mass = deflection.epl(x, y, theta_e, e1, e2, slope=self.camera.lens_slope)
-        tide = deflection.shear(x, y, gamma1, gamma2)
-        return x - mass[0] - tide[0], y - mass[1] - tide[1]
+    def _some(self, x: Tensor, y: Tensor, theta: Tensor) -> Tensor:
+        values = self.scene.values(theta, self.prior.names)
+        return self.optics.image(self.scene.brightness(x, y, values))
 
     def simulate(self, theta: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Noise-free images (N, pixels, pixels) float32; does not use rng."""
-        parts = torch.from_numpy(np.asarray(theta, dtype=np.float32)).split(IMAGES_AT_ONCE)
-        return {"image": torch.cat([self._images(part) for part in parts]).numpy()}
+        """Noise-free images (N, ny, nx) float32; does not use rng."""
+        return {"image": self.images(torch.from_numpy(np.asarray(theta, dtype=np.float32))).numpy()}
 
-    def _images(self, theta: Tensor) -> Tensor:
-        camera = self.camera
-        axis = torch.from_numpy(self.ray_arcsec).to(theta.dtype)
-        x, y = axis.repeat(len(axis)), axis.repeat_interleave(len(axis))
-        beta_x, beta_y = self.source_plane(x, y, theta)
-        x_s, y_s, r_eff = theta[:, 5:8].T[..., None]
-        radius = torch.hypot(beta_x - x_s, beta_y - y_s) / r_eff
-        # half of a Sersic profile's light lies within r_eff
-        b = float(special.gammaincinv(2 * camera.sersic_index, 0.5))
-        brightness = torch.exp(-b * (radius ** (1 / camera.sersic_index) - 1))
-        per_ray = camera.source_e_per_s_arcsec2 * (camera.pixel_arcsec / camera.oversampling) ** 2
-        response = torch.from_numpy(self.response).to(theta.dtype)
-        return response @ (per_ray * brightness.unflatten(1, (len(axis), len(axis)))) @ response.T
-
-    def observe(self, stored: dict[str, Tensor], theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def observe(self, stored: Mapping[str, Tensor], theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Images with new noise."""
         image = stored["image"]
-        noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
-        return {"image": image + self.camera.noise_e_per_s * noise}
+        return self.data(self.noise.add(image, generator) * torch.from_numpy(self.mask).to(image.device))
 
-    def derive(self, theta: Tensor, stored: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def data(self, image: Tensor) -> dict[str, Tensor]:
+        """What there is to see of noisy images (N, ny, nx): themselves, and their blocks."""
+        if self.block_pixels is None:
+            return {"image": image}
+        return {"image": image, "blocks": self.whitened(image) @ torch.from_numpy(self.block_pixels).to(image.dtype).T}
+
+    def mock(self, truth: Mapping[str, float], seed: int) -> np.ndarray:
+        """A noisy image (ny, nx) with the parameters given by name, float64."""
+        theta = torch.tensor([[truth[name] for name in self.prior.names]], dtype=torch.float64)
+        generator = torch.Generator().manual_seed(seed)
+        return self.observe({"image": self.images(theta)}, theta, generator)["image"][0].numpy()
+
+    def derive(self, theta: Tensor, stored: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Axis ratio, position angle, and shear at the ring."""
-        _, e1, e2, gamma1, gamma2, *_ = theta.T
-        return {
-            "q": deflection.axis_ratio(e1, e2),
-            "phi_deg": deflection.position_angle_deg(e1, e2),
-            "ring_shear1": gamma1 - e1 / 2,
-            "ring_shear2": gamma2 - e2 / 2,
-        }
+        values = self.scene.values(theta, self.prior.names)
+        if "lens_e1" not in values:
+            return {}
+        e1, e2 = (values[f"lens_e{i}"][:, 0].expand(len(theta)) for i in (1, 2))
+        found = {"q": deflection.axis_ratio(e1, e2), "phi_deg": deflection.position_angle_deg(e1, e2)}
+        if "shear_gamma1" in values:
+            found |= {f"ring_shear{i}": values[f"shear_gamma{i}"][:, 0] - e / 2 for i, e in ((1, e1), (2, e2))}
+        return found
+
+    def whitened(self, image: Tensor) -> Tensor:
+        """Pixels that count (N, P), over the noise's standard deviation."""
+        scaled = image / torch.as_tensor(self.noise.sd, dtype=image.dtype, device=image.device)
+        return scaled[:, torch.from_numpy(self.mask)]
+
+    def fit_reduction(self, stored: Mapping[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
+        """Mean, principal components and noise in them, of at most 2048 of the region's images."""
+        if not self.components:
+            return {}
+        signals = self.whitened(stored["image"][:2048]).double()
+        mean = signals.mean(0)
+        basis = signal_basis(signals - mean, most=self.components, lost=1e-7)
+        return {"mean": mean.float(), "basis": basis.float(), "factor": self._noise_factor(basis).float()}
+
+    def _noise_factor(self, basis: Tensor) -> Tensor:
+        """Cholesky factor (R, R) of the noise's covariance in a basis (R, P); zero components stay zero."""
+        if self.noise.kernel is None:
+            return torch.diag((basis.square().sum(1) > 0.5).to(basis.dtype))
+        # the transposed convolution of each row: B K, with noise K w; the kernel is symmetric
+        maps = basis.new_zeros(len(basis), *self.mask.shape)
+        maps[:, torch.from_numpy(self.mask)] = basis
+        spread = self.noise.correlated(maps).flatten(1)
+        covariance = spread @ spread.T
+        return torch.linalg.cholesky(covariance + 1e-12 * torch.eye(len(basis), dtype=basis.dtype))
+
+    def reduced(self, reduction: Mapping[str, Tensor]) -> LensSimulator:
+        """The simulator that sees images in the basis."""
+        seen = copy.copy(self)
+        seen.__class__ = _InBasis
+        seen.reduction = reduction
+        return seen
+
+
+class _InBasis(LensSimulator):
+    """Coefficients {"image": (N, R)} of images on the components of a region."""
+
+    reduction: Mapping[str, Tensor]
+
+    def observe(self, stored: Mapping[str, Tensor], theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Coefficients with new noise."""
+        clean = self.reduce(stored)["image"]
+        noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+        return {"image": clean + noise @ self.reduction["factor"].T}
+
+    def reduce(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Coefficients of whole images."""
+        return {"image": (self.whitened(x["image"]).float() - self.reduction["mean"]) @ self.reduction["basis"].T}
+
+
+def _block_pixels(mask: np.ndarray, block: int) -> np.ndarray:
+    """Weights (B, P) of the P pixels that count in the B blocks of which at least half do, 1 / sqrt(how many)."""
+    rows, columns = (np.arange(n) // block for n in mask.shape)
+    number = (rows[:, None] * (columns[-1] + 1) + columns)[mask]
+    counts = np.bincount(number, minlength=(rows[-1] + 1) * (columns[-1] + 1))
+    used = np.flatnonzero(counts >= 0.5 * block**2)
+    return (number == used[:, None]) / np.sqrt(counts[used])[:, None]
+
+
+def theta_of(truth: Mapping[str, float], names: Sequence[str]) -> np.ndarray:
+    """theta (1, D) of parameters by name."""
+    return np.array([[truth[name] for name in names]])

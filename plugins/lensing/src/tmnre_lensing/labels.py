@@ -1,0 +1,26 @@
+"""Labels of the parameters for figures."""
+
+LABELS = {
+    "lens_x_arcsec": r"$x_\mathrm{l}$ [arcsec]",
+    "lens_y_arcsec": r"$y_\mathrm{l}$ [arcsec]",
+    "lens_theta_e_arcsec": r"$\theta_\mathrm{E}$ [arcsec]",
+    "lens_e1": "$e_1$",
+    "lens_e2": "$e_2$",
+    "lens_slope": r"$\gamma$",
+    "shear_gamma1": r"$\gamma_1$",
+    "shear_gamma2": r"$\gamma_2$",
+    "source_x_arcsec": r"$x_\mathrm{s}$ [arcsec]",
+    "source_y_arcsec": r"$y_\mathrm{s}$ [arcsec]",
+    "source_e1": r"$e_{1,\mathrm{s}}$",
+    "source_e2": r"$e_{2,\mathrm{s}}$",
+    "source_n": r"$n_\mathrm{s}$",
+    "source_r_eff_arcsec": r"$\theta_\mathrm{eff}$ [arcsec]",
+    "source_brightness": r"$I_\mathrm{s}$ [e$^-$/s/arcsec$^2$]",
+    "subhalo_x_arcsec": r"$x_\mathrm{sub}$ [arcsec]",
+    "subhalo_y_arcsec": r"$y_\mathrm{sub}$ [arcsec]",
+    "subhalo_log10_m200": r"$\log_{10} M_{200}/M_\odot$",
+    "q": "$q$",
+    "phi_deg": r"$\phi$ [deg]",
+    "ring_shear1": r"$\gamma_1 - e_1/2$",
+    "ring_shear2": r"$\gamma_2 - e_2/2$",
+}

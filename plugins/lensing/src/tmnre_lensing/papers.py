@@ -1,0 +1,36 @@
+"""What the recipes rest on, BibTeX."""
+
+TESSORE_METCALF_2015 = """@article{Tessore2015,
+  author = {Tessore, Nicolas and Metcalf, R. Benton},
+  title = {The elliptical power law profile lens},
+  journal = {Astronomy and Astrophysics}, volume = {580}, pages = {A79}, year = {2015},
+  doi = {10.1051/0004-6361/201526773}, eprint = {1507.01819}
+}"""
+
+COOGAN_2020 = """@misc{Coogan2020,
+  author = {Coogan, Adam and Karchev, Konstantin and Weniger, Christoph},
+  title = {Targeted Likelihood-Free Inference of Dark Matter Substructure in Strongly-Lensed Galaxies},
+  year = {2020}, eprint = {2010.07032}
+}"""
+
+ANAU_MONTEL_2022 = """@article{AnauMontel2022,
+  author = {Anau Montel, Noemi and Coogan, Adam and Correa, Camila and Karchev, Konstantin and Weniger, Christoph},
+  title = {Estimating the warm dark matter mass from strong lensing images with truncated marginal neural ratio
+    estimation},
+  journal = {Monthly Notices of the Royal Astronomical Society}, volume = {518}, pages = {2746}, year = {2022},
+  eprint = {2205.09126}
+}"""
+
+BALTZ_2009 = """@article{Baltz2009,
+  author = {Baltz, Edward A. and Marshall, Phil and Oguri, Masamune},
+  title = {Analytic models of plausible gravitational lens potentials},
+  journal = {Journal of Cosmology and Astroparticle Physics}, volume = {01}, pages = {015}, year = {2009},
+  eprint = {0705.0682}
+}"""
+
+SLACS_2008 = """@article{Bolton2008,
+  author = {Bolton, Adam S. and Burles, Scott and Koopmans, Leon V. E. and Treu, Tommaso and Gavazzi, Raphael and
+    Moustakas, Leonidas A. and Wayth, Randall and Schlegel, David J.},
+  title = {The Sloan Lens ACS Survey. V. The Full ACS Strong-Lens Sample},
+  journal = {Astrophysical Journal}, volume = {682}, pages = {964}, year = {2008}, eprint = {0805.1931}
+}"""

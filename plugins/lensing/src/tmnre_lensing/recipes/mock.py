@@ -1,0 +1,190 @@
+"""Recipe `lensing/mock`: main lens, shear and one Sersic source of a mock image, all fourteen parameters together.
+
+Boxes of single parameters first, then contours of the joint ratio of all fourteen: in a box most of the volume lies
+where the correlations of the posterior leave nothing, and training images there differ for no use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from tmnre import Analysis, LogUniform, Place, Prior, Procedure, Recipe, Result, Stage, Training, Truncation, Uniform
+from tmnre_lensing import figures, papers, regions
+from tmnre_lensing.camera import Camera
+from tmnre_lensing.labels import LABELS
+from tmnre_lensing.scene import EPL, Scene, Sersic, Shear
+from tmnre_lensing.simulator import LensSimulator, theta_of
+
+SCENE = Scene((EPL(), Shear()), (Sersic(),), fixed={"lens_slope": 2.0})
+PRIOR = Prior(
+    lens_x_arcsec=Uniform(-0.2, 0.2),
+    lens_y_arcsec=Uniform(-0.2, 0.2),
+    lens_theta_e_arcsec=Uniform(1.0, 2.0),
+    lens_e1=Uniform(-0.3, 0.3),
+    lens_e2=Uniform(-0.3, 0.3),
+    shear_gamma1=Uniform(-0.15, 0.15),
+    shear_gamma2=Uniform(-0.15, 0.15),
+    source_x_arcsec=Uniform(-0.25, 0.25),
+    source_y_arcsec=Uniform(-0.25, 0.25),
+    source_e1=Uniform(-0.4, 0.4),
+    source_e2=Uniform(-0.4, 0.4),
+    source_n=Uniform(0.5, 4.0),
+    source_r_eff_arcsec=LogUniform(0.1, 1.0),
+    source_brightness=LogUniform(10.0, 400.0),
+)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The mock.  Angles are counter-clockwise from +y, radii on the intermediate axis (COOLEST)."""
+
+    lens_x_arcsec: float = 0.03
+    """lens position in arcsec"""
+    lens_y_arcsec: float = -0.05
+    """lens position in arcsec"""
+    lens_theta_e_arcsec: float = 1.4
+    """Einstein radius in arcsec"""
+    lens_e1: float = 0.08
+    """ellipticity along phi = 0; with e2 an axis ratio of 0.75"""
+    lens_e2: float = -0.12
+    """ellipticity along phi = 45 degrees"""
+    shear_gamma1: float = 0.03
+    """external shear along phi = 0"""
+    shear_gamma2: float = 0.04
+    """external shear along phi = 45 degrees"""
+    source_x_arcsec: float = 0.09
+    """source position in arcsec"""
+    source_y_arcsec: float = -0.12
+    """source position in arcsec"""
+    source_e1: float = 0.1
+    """ellipticity of the source along phi = 0"""
+    source_e2: float = 0.15
+    """ellipticity of the source along phi = 45 degrees"""
+    source_n: float = 1.5
+    """Sersic index; between a disc (1) and a spheroid (4)"""
+    source_r_eff_arcsec: float = 0.25
+    """half-light radius in arcsec"""
+    source_brightness: float = 80.0
+    """surface brightness at the half-light radius in e-/s/arcsec^2"""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Rounds: how many, simulations that train each, and optimiser steps."""
+
+    boxes: int = 5
+    """rounds that truncate every parameter alone"""
+    contours: int = 2
+    """rounds that truncate all together, by the contour of their joint ratio; one more reports"""
+    simulations: int = 6000
+    """simulations in the training set of each round that truncates"""
+    steps: int = 400
+    """optimiser steps of each round of boxes"""
+    contour_steps: int = 500
+    """optimiser steps of each round of contours"""
+    final_simulations: int = 20_000
+    """simulations in the training set of the last round"""
+    final_steps: int = 1500
+    """optimiser steps of the last round"""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The rounds."""
+        return (
+            *(Stage(self.simulations, self.steps, together=False),) * self.boxes,
+            *(Stage(self.simulations, self.contour_steps),) * self.contours,
+            Stage(self.final_simulations, self.final_steps),
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `lensing/mock`; the defaults are the preset."""
+
+    camera: Camera = Camera()
+    """pixels, blur and noise of the image"""
+    truth: Truth = Truth()
+    """parameters of the mock"""
+    observation_seed: int = 0
+    """seed of the noise in the mock image"""
+    schedule: Schedule = Schedule()
+    """rounds"""
+    training: Training = Training()
+    """optimiser"""
+    truncation: Truncation = Truncation()
+    """how the region shrinks"""
+    workers: int = 1
+    """simulator processes; an image takes under a millisecond"""
+    seed: int = 0
+    """seed of simulations and training"""
+
+
+def analysis_of(settings: Settings) -> Analysis:
+    """The rounds: mock image, simulator, marginals, boxes and contours."""
+    camera = settings.camera
+    simulator = LensSimulator(SCENE, PRIOR, camera.optics, camera.noise)
+    truth = {field.name: getattr(settings.truth, field.name) for field in fields(settings.truth)}
+    derived = simulator.derive(torch.from_numpy(theta_of(truth, PRIOR.names)))
+    return Analysis(
+        simulator=simulator,
+        observation={"image": simulator.mock(truth, settings.observation_seed)},
+        marginals=[*PRIOR.names, *simulator.derived, PRIOR.names],
+        truncated=[PRIOR.names],
+        stages=settings.schedule.stages,
+        training=settings.training,
+        truncation=settings.truncation,
+        truth={**truth, **{name: float(value[0]) for name, value in derived.items()}},
+        labels=LABELS,
+        seed=settings.seed,
+        workers=settings.workers,
+    )
+
+
+@dataclass
+class Mock(Procedure):
+    """The rounds, and what truncation did to their images."""
+
+    analysis: Analysis
+
+    def __post_init__(self) -> None:
+        self.seed, self.workers = self.analysis.seed, self.analysis.workers
+
+    @property
+    def image(self) -> np.ndarray:
+        """The mock."""
+        return self.analysis.observation["image"]
+
+    def run(self, place: Place) -> Result:
+        """One analysis; its rounds are compared in `extra` and in the figure."""
+        self.rounds = place.rounds(self.analysis, "lens")
+        result = self.rounds.run()
+        extra = {"truncation": regions.compare(self.rounds, result.rounds)}
+        return Result(result.marginals, result.rounds, result.truth, result.labels, result.curves, extra)
+
+    def figures(self, result: Result, folder) -> None:
+        """lens.png and truncation.png."""
+        figures.lens(result, folder, simulator=self.analysis.simulator, image=self.image)
+        regions.three_panels(self.rounds, result.rounds, self.image, folder)
+
+
+def build(settings: Settings) -> Mock:
+    """The procedure."""
+    return Mock(analysis_of(settings))
+
+
+recipe = Recipe(
+    settings=Settings,
+    build=build,
+    papers=(papers.TESSORE_METCALF_2015, papers.COOGAN_2020),
+    presets={
+        "smoke": {
+            **{"schedule.boxes": 1, "schedule.contours": 0, "schedule.simulations": 800, "schedule.steps": 40},
+            **{"schedule.final_simulations": 800, "schedule.final_steps": 40, "camera.pixels": 20},
+            "camera.pixel_arcsec": 0.25,
+        }
+    },
+    summary="mock lens, shear and Sersic source, fourteen parameters; boxes, then contours of the joint ratio",
+)

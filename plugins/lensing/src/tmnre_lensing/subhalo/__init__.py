@@ -1,0 +1,1 @@
+"""Recognising a subhalo: where it is, how heavy it is, and whether there is one, from one forward pass."""

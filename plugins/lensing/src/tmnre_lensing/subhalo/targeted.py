@@ -1,0 +1,51 @@
+"""Targeted simulations: lenses of the last region, half of them with a subhalo, noise drawn anew at every use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tmnre.rows import InMemory
+from tmnre_lensing.simulator import LensSimulator
+from tmnre_lensing.subhalo.bins import Bins
+
+SUBHALO = ("subhalo_x_arcsec", "subhalo_y_arcsec", "subhalo_log10_m200")
+
+
+def simulate(
+    simulator: LensSimulator, region: np.ndarray, bins: Bins, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """theta (n, D) of lenses drawn from region (S, D), subhaloes from the prior of bins, and images (n, ny, nx)."""
+    theta = region[rng.integers(len(region), size=n)]
+    theta[:, simulator.prior.columns(SUBHALO)] = bins.draw(n, rng)
+    return theta, simulator.simulate(theta, rng)["image"]
+
+
+class Targeted:
+    """Batches ({"image": (n, ny, nx)}, bins (n,)) of targeted simulations; see `tmnre.descent.Source`."""
+
+    def __init__(self, simulator: LensSimulator, bins: Bins, theta: np.ndarray, images: np.ndarray) -> None:
+        self.simulator, self.rows = simulator, InMemory({"image": images})
+        self.theta = torch.from_numpy(theta)
+        self.number = torch.from_numpy(bins.number(theta[:, simulator.prior.columns(SUBHALO)]))
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def split(self, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+        """Training and validation rows."""
+        return self.rows.split(fraction, seed)
+
+    def epoch(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Row numbers (n,) of the batches of one pass."""
+        yield from self.rows.shuffled(rows, generator).tensor_split(max(1, -(-len(rows) // batch_size)))
+
+    def batch(
+        self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """What rows hold, with new noise."""
+        x = self.simulator.observe(self.rows.take(rows), self.theta[rows], generator)
+        return {"image": x["image"]}, self.number[rows]

@@ -1,0 +1,145 @@
+"""The search for a subhalo: bins, filters against the dense formula, the network's start, verdicts on mocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tmnre.descent import train_network
+from tmnre_lensing.camera import Camera
+from tmnre_lensing.recipes.subhalo import Haloes, Recognition, Settings, build
+from tmnre_lensing.subhalo import filters, targeted, verdict
+from tmnre_lensing.subhalo.bins import NO_MASS
+from tmnre_lensing.subhalo.network import cross_entropy
+
+SETTINGS = Settings(
+    camera=Camera(pixels=16, pixel_arcsec=0.3, noise_e_per_s=0.3, psf_fwhm_arcsec=0.3),
+    haloes=Haloes(log10_m200=(9.0, 10.5), mass_bins=3),
+    recognition=Recognition(widths=(8, 16)),
+)
+
+
+@pytest.fixture(scope="module")
+def work():
+    return build(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def region(work):
+    """A box about the truth, three standard deviations of each parameter alone to either side, free of correlations."""
+    simulator, truth = work.simulator, work.analysis.truth
+    theta = np.array([[truth[name] for name in simulator.prior.names]])
+    theta[0, -1] = NO_MASS
+    free = simulator.prior.names[:14]
+    step = 1e-4 * np.diff([simulator.prior[name].support for name in free])[:, 0]
+    shifted = np.repeat(theta, 14, axis=0)
+    shifted[:, :14] += np.diag(step)
+    images = simulator.whitened(simulator.images(torch.from_numpy(np.concatenate([theta, shifted])))).numpy()
+    sd = step / np.linalg.norm(images[1:] - images[0], axis=1)
+    drawn = np.repeat(theta, 3000, axis=0)
+    drawn[:, :14] += 3 * sd * np.random.default_rng(0).uniform(-1, 1, (3000, 14))
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def network(work, region):
+    return work.new_network(region)
+
+
+def test_bins_and_their_centres_are_inverse(work):
+    bins = work.bins
+    np.testing.assert_array_equal(bins.number(bins.at_centres()), 1 + np.arange(len(bins) - 1))
+    drawn = bins.draw(20_000, np.random.default_rng(0))
+    number = bins.number(drawn)
+    assert number.min() == 0 and number.max() < len(bins)
+    assert abs((number == 0).mean() - bins.p_none) < 5 * 0.5 / np.sqrt(20_000)
+    assert float(bins.log_prior.exp().sum()) == pytest.approx(1, abs=1e-5)
+    # the middle of a bin is what maps show at its place
+    one = torch.zeros(1, len(bins))
+    k = 1 + (2 * 16 + 5) * 16 + 7
+    one[0, k] = 1.0
+    assert bins.maps(one)[0, 2, 5, 7] == 1 and bins.at_centres()[k - 1] == pytest.approx([-0.15, -0.75, 10.25])
+
+
+def test_filters_are_the_dense_formula(work, region, network):
+    """s^T C^-1 (d - mu) and s^T C^-1 s with the full covariance matrix 1 + J Sigma J^T of the region's images."""
+    simulator = work.simulator
+    images = simulator.whitened(torch.from_numpy(simulator.simulate(region[:2000], None)["image"])).double()
+    cleaning = filters.Cleaning(images.float())
+    few = work.bins.at_centres()[300:330]
+    signals = filters.signals(simulator, region.mean(0, keepdims=True), few)
+    bank = filters.Filters(signals, cleaning)
+    mean = images.mean(0)
+    covariance = torch.eye(len(mean), dtype=torch.float64) + (images - mean).T @ (images - mean) / len(images)
+    d = images[:5] + torch.randn(5, len(mean), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    solved = torch.linalg.solve(covariance, signals.double().T)
+    power = (signals.double() * solved.T).sum(1)
+    # 1e-9 of the region's power is left out
+    torch.testing.assert_close(bank.squared_snr.double(), power, rtol=1e-3, atol=1e-3)
+    expected = (d - mean) @ solved
+    scale = float(power.sqrt().max())
+    torch.testing.assert_close(bank((d - mean).float()).double(), expected, rtol=0, atol=2e-3 * scale)
+
+
+def test_the_network_starts_from_the_linear_answer_and_is_normalised(work, region, network):
+    theta, images = targeted.simulate(work.simulator, region, work.bins, 8, np.random.default_rng(1))
+    x = {"image": torch.from_numpy(images)}
+    with torch.no_grad():
+        log_r, logits = network.log_ratio(x), network(x)
+        residual = work.simulator.whitened(x["image"]) - network.cleaning.mean
+        linear = network.filters(residual) - 0.5 * network.filters.squared_snr
+    torch.testing.assert_close(logits[:, 1:], linear, rtol=1e-4, atol=1e-3)
+    assert not logits[:, 0].any()
+    total = verdict.posterior(log_r, work.bins).sum(1)
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-5, atol=0)
+    # the Bayes factor from posterior and prior odds
+    p = verdict.posterior(log_r, work.bins)
+    odds = (1 - p[:, 0]) / p[:, 0] * work.bins.p_none / (1 - work.bins.p_none)
+    log10 = verdict.log10_bayes_factor(log_r, work.bins)
+    seen = odds < 1e10
+    torch.testing.assert_close(log10[seen], torch.log10(odds[seen]), rtol=1e-3, atol=1e-3)
+
+
+def test_a_heavy_subhalo_is_found_where_it_is_and_none_where_there_is_none(work, region, network):
+    n = 200
+    rng = np.random.default_rng(2)
+    theta = region[rng.integers(len(region), size=n)]
+    theta[:, -3:] = [-0.9, 0.9, 10.3]
+    theta[: n // 2, -1] = NO_MASS
+    clean = torch.from_numpy(work.simulator.simulate(theta, rng)["image"])
+    noisy = work.simulator.noise.add(clean, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        log_r = network.log_ratio({"image": noisy})
+    log10 = verdict.log10_bayes_factor(log_r, work.bins).numpy()
+    # without a subhalo P(B > 10) < 1 / 10 for any data (Markov's inequality on the Bayes factor)
+    assert (log10[: n // 2] > 1).mean() < 0.1 + 3 * np.sqrt(0.09 / 100)
+    snr = float(torch.sqrt(work.bins.maps(network.filters.squared_snr[None])[0, -1].max()))
+    assert snr > 8 and (log10[n // 2 :] > 1).mean() > 0.9
+    found = [verdict.verdict(row, work.bins) for row in log_r[n // 2 :]]
+    x, y = np.array([f["position_mean_arcsec"] for f in found]).T
+    assert np.abs(np.median(x) + 0.9) < 0.15 and np.abs(np.median(y) - 0.9) < 0.15  # half a pixel
+
+
+def test_training_improves_on_the_linear_answer_and_sensitivity_follows_the_arcs(work, region, network):
+    theta, images = targeted.simulate(work.simulator, region, work.bins, 1500, np.random.default_rng(4))
+    source = targeted.Targeted(work.simulator, work.bins, theta, images)
+    again = work.new_network(region)
+    how = replace(work.recognition.training, accelerator="cpu", threads=1)
+    curve = train_network(again, cross_entropy, source, how, steps=60, seed=0, say=lambda _: None)
+    assert min(p["validation"] for p in curve) <= curve[0]["validation"]
+    assert all(torch.isfinite(p).all() for p in again.parameters())
+    lightest = verdict.sensitivity(network.filters, work.bins)
+    x, y = np.meshgrid(*[(np.arange(16) - 7.5) * 0.3] * 2)
+    r = np.hypot(x, y)
+    near, far = (np.where(np.isnan(lightest), 11.0, lightest)[part] for part in (abs(r - 1.4) < 0.3, r > 2.6))
+    assert near.min() < far.min() and near.mean() < far.mean()
+
+
+def test_reliability_counts():
+    p, there = np.array([0.05, 0.05, 0.95, 1.0]), np.array([False, True, True, True])
+    low, high = verdict.reliability(p, there)
+    assert low == {"mocks": 2, "probability": pytest.approx(0.05), "share": 0.5}
+    assert high["mocks"] == 2 and high["share"] == 1.0
