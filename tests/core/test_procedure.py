@@ -108,3 +108,18 @@ def test_any_network_learns_any_loss():
     # the slope's error is 0.1 / sqrt(sum t^2) for one pass, 0.0055; the noise's variance is what remains
     assert float(network.weight) == pytest.approx(2, abs=0.03)
     assert min(point["validation"] for point in curve) == pytest.approx(0.01, rel=0.4)
+
+
+def test_rounds_keep_their_last_estimator_for_further_questions(linear_gaussian, tmp_path):
+    """Trained or read from disk, it gives the very ratios that the result holds."""
+    training = Training(accelerator="cpu", threads=1)
+    analysis = Analysis(linear_gaussian, X, ["a"], stages=[Stage(500, steps=40)], training=training)
+    for _ in range(2):
+        rounds = Place(tmp_path, **QUIET).rounds(analysis, "first")
+        assert rounds.last is None
+        result = rounds.run()
+        last = rounds.last
+        assert last.record["region"] == result.rounds[-1]["region"]
+        log_r = last.estimator.log_ratio(last.x, last.z)[0]
+        column = last.estimator.marginals.index(("a",))
+        np.testing.assert_allclose(log_r[:, column].numpy(), result["a"].log_ratios, rtol=1e-6)

@@ -81,8 +81,12 @@ class Rounds:
     Simulations run on `executor` where one is given.  A training set larger than `memory_gib` (None: half of what the
     machine has) is read from disk while training; the store never takes more than `disk_gib` (None: no bound).
 
+    `last`, after `run`: the last round as it was trained, its estimator to be asked more, and its region in the record.
+
     Raises TypeError or ValueError when the analysis does not fit together (unknown marginals, wrong shapes).
     """
+
+    last: Trained | None = None
 
     def __init__(
         self,
@@ -180,6 +184,7 @@ class Rounds:
             if whole or (ended and stage.steps is None and not stage.added):
                 break
         assert last is not None
+        self.last = last
         return self._result(last, region, records)
 
     def _round(self, number: int, region: Box, stage: Stage, last: Trained | None, *, polish: bool) -> Trained:

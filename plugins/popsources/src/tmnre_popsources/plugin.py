@@ -10,6 +10,10 @@ plugin = Plugin(
         "demo": RecipeEntry(
             target="tmnre_popsources.recipes.demo:recipe",
             summary="patch of log-normal point sources: their number, flux width and scale height, truth known",
-        )
+        ),
+        "detection-is-truncation": RecipeEntry(
+            target="tmnre_popsources.recipes.detection_is_truncation:recipe",
+            summary="population from detected and sub-threshold sources together, on the observation of 2211.04291",
+        ),
     },
 )

@@ -1,0 +1,90 @@
+"""Posteriors from sub-threshold sources, from detected ones, and from both.
+
+Of a set of parameters the sub-threshold posterior is p3 ~ p(theta) r3, with an exact density from the chain rule, and
+the detected one p(theta) r(theta; I = 1), where
+
+    r(theta; I = 1) = int ds_det r4(s_det; theta) p(s_det | I = 1).
+
+p(s_det) itself is never known, but r4 = p(s_det | theta) / p(s_det) holds for every theta, so that with any theta_0
+
+    r(theta; I = 1)  ~  E [ r4(s_det; theta) / r4(s_det; theta_0) ],   s_det ~ p(s_det | theta_0, I = 1),
+
+and of that last density sources are drawn one by one.  Both together: draws of either posterior, half and half, with
+weight p3 r / (p3 + p4), which is bounded wherever either of the two covers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tmnre import MarginalPosterior, Prior
+from tmnre.ratio import RatioEstimator
+from tmnre.rounds import Trained
+from tmnre.simulator import Tensors
+
+
+@dataclass(frozen=True)
+class JointRatio:
+    """A learned joint ratio of parameters: its estimator, the box {name: (low, high)} in the cube it was learned in,
+    and the round it is from."""
+
+    estimator: RatioEstimator
+    cube: dict[str, tuple[float, float]]
+    names: tuple[str, ...]
+    last: Trained | None = None
+
+    @property
+    def log_prior(self) -> float:
+        """ln density of the region's prior in the cube, inside."""
+        return -float(sum(np.log(high - low) for low, high in (self.cube[name] for name in self.names)))
+
+    def inside(self, u: Tensor) -> Tensor:
+        """Which rows of u (S, d) lie in the region."""
+        low, high = torch.tensor([self.cube[name] for name in self.names], dtype=u.dtype).T
+        return ((u >= low) & (u <= high)).all(1)
+
+    def sample(self, x: Tensors, n: int, generator: torch.Generator) -> Tensor:
+        """u (n, d) of the posterior at x (1, ...)."""
+        return self.estimator.sample(self.names, x, n, generator)[0].double()
+
+    @torch.no_grad()
+    def log_density(self, x: Tensors, u: Tensor) -> Tensor:
+        """ln p(u | x) (N, S) in the cube, at points u (S, d), for every x (N, ...); minus infinity outside."""
+        joint, quantiles = self.estimator.joints[self.names], self.estimator.quantiles
+        table = type(quantiles)(quantiles.table[joint.columns])
+        s = table(u)
+        features = self.estimator.embedding(x)
+        log_r = torch.stack([joint.log_ratio(one[None], s) for one in features])
+        return torch.where(self.inside(u), log_r + self.log_prior, -torch.inf)
+
+
+def log_detected(r4: JointRatio, lists: Tensors, u: Tensor, reference: Tensor) -> Tensor:
+    """ln r(theta; I = 1) (S,) up to a constant at u (S, d); lists (M, ...) drawn under reference (1, d) and I = 1."""
+    both = r4.log_density(lists, torch.cat([u, reference]))
+    return (both[:, :-1] - both[:, -1:]).logsumexp(0) - np.log(len(both))
+
+
+def combine(log_p3: Tensor, log_p4: Tensor) -> Tensor:
+    """ln weights (S,) of p3 p4 at draws of the mixture of both, half and half; densities in one cube, flat prior."""
+    log_q = torch.logaddexp(log_p3, log_p4)
+    return torch.nan_to_num(log_p3 + log_p4 - log_q, nan=-torch.inf)
+
+
+def marginals_of(
+    prior: Prior, names: tuple[str, ...], u: Tensor, log_w: Tensor, *, pairs: bool = True
+) -> dict[tuple[str, ...], MarginalPosterior]:
+    """All 1-d and (if asked) 2-d marginals, and the joint, of weighted samples u (S, d) in the cube."""
+    kept = torch.isfinite(log_w)
+    theta = np.stack([prior[name].quantile(column) for name, column in zip(names, u[kept].numpy().T, strict=True)], 1)
+    w = log_w[kept].numpy()
+    columns = [(i,) for i in range(len(names))]
+    columns += [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))] if pairs else []
+    columns += [tuple(range(len(names)))] if len(names) > 2 else []
+    return {
+        tuple(names[i] for i in which): MarginalPosterior(tuple(names[i] for i in which), theta[:, which], w, w)
+        for which in columns
+    }
