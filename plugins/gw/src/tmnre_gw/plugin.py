@@ -11,6 +11,10 @@ plugin = Plugin(
             target="tmnre_gw.recipes.demo:recipe",
             summary="simulated binary in two detectors, six free parameters, truth known",
         ),
+        "bbh": RecipeEntry(
+            target="tmnre_gw.recipes.bbh:recipe",
+            summary="any binary black hole, all parameters: a simulated signal, an event by name, or strain files",
+        ),
         "gw150914": RecipeEntry(
             target="tmnre_gw.recipes.gw150914:recipe",
             summary="the first event, all fifteen parameters, from its public strain",
