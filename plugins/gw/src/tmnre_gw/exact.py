@@ -74,7 +74,7 @@ class ExactBinary(Procedure):
         if self.analysis.figures is not None:
             self.analysis.figures(result, folder)
         joint = next(marginal for names, marginal in result.marginals.items() if len(names) > 2)
-        sky = sky_map_of(joint)
+        sky = sky_map_of(joint, result.extra["exact"]["effective_samples"])
         if sky is not None:
             figure: Figure = sky_figure(sky, joint, truth=result.truth)
             write_whole(folder / "sky.png", lambda path: figure.savefig(path, dpi=120))
@@ -145,7 +145,7 @@ class ExactBinary(Procedure):
             evaluations=record["waveforms"] + result.simulations,
         )
         write_bilby(written, place.folder)
-        sky = sky_map_of(joint)
+        sky = sky_map_of(joint, record["effective_samples"])
         if sky is not None:
             about = self.about
             sky.write(

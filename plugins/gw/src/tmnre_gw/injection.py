@@ -1,7 +1,6 @@
 """A simulated signal in simulated noise, as an observation: the waveform on every frequency of the grid.
 
-Independent of the simulator's nodes: the full waveform, each detector's response and delay, whitening, and white noise
-in the basis (what is orthogonal to it cannot change a posterior).
+Independent of the simulator's nodes: the full waveform, each detector's response and delay, whitening, white noise.
 """
 
 from __future__ import annotations
@@ -70,8 +69,10 @@ def whitened_signal(
     *,
     approximant: str,
     reference_frequency_hz: float,
+    offset_s: float = 0.0,
 ) -> np.ndarray:
-    """Whitened signal (detectors, P) in the basis, of parameters with geocent_time relative to the trigger."""
+    """Whitened signal (detectors, F) on the band's grid, of parameters with geocent_time relative to the trigger, or to
+    `offset_s` after it."""
     grid = band.frequencies_hz
     h = Waveform(approximant, grid, reference_frequency_hz)(dict(truth)) * Waveform.UNIT / truth["luminosity_distance"]
     if not np.isfinite(h).all():
@@ -79,9 +80,8 @@ def whitened_signal(
     ra, dec, psi, time = (torch.tensor([float(truth[n])]).double() for n in ("ra", "dec", "psi", "geocent_time"))
     direction = network.direction(ra, dec, time)
     response = network.response(direction, psi)[0].numpy()
-    arrival = truth["geocent_time"] + network.delays(direction)[0].numpy()
-    strain = (response @ h) * np.exp(-2j * np.pi * arrival[:, None] * grid)
-    return np.einsum("dfp,df->dp", whitening.basis, strain * whitening.factor)
+    arrival = offset_s + truth["geocent_time"] + network.delays(direction)[0].numpy()
+    return (response @ h) * np.exp(-2j * np.pi * arrival[:, None] * grid) * whitening.factor
 
 
 def noise(shape: tuple[int, ...], seed: int) -> np.ndarray:

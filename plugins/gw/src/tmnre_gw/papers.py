@@ -42,3 +42,9 @@ PHENOM_XPHM = """@article{Pratten2021XPHM,
            black holes},
   journal = {Phys. Rev. D}, volume = {103}, pages = {104056}, year = {2021}, eprint = {2004.06503}
 }"""
+
+OVERLAPPING = """@article{Alvey2023Overlapping,
+  author = {Alvey, James and Bhardwaj, Uddipta and Nissanke, Samaya and Weniger, Christoph},
+  title = {What to do when things get crowded? Scalable joint analysis of overlapping gravitational wave signals},
+  year = {2023}, eprint = {2308.06318}
+}"""

@@ -17,6 +17,8 @@ from tmnre.result import MarginalPosterior
 from tmnre_gw.skymap import SkyMap, sky_map
 
 DRAWS = 20_000
+FEWEST = 300
+"""draws in a sky map, whatever they are worth"""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,14 @@ def shifted(prior: BilbyPrior, by: float) -> BilbyPrior:
     return Uniform(prior.minimum + by, prior.maximum + by, name=prior.name)
 
 
-def sky_map_of(joint: MarginalPosterior) -> SkyMap | None:
-    """The map of a joint marginal that holds ra, dec and luminosity_distance, else None."""
+def sky_map_of(joint: MarginalPosterior, independent: float) -> SkyMap | None:
+    """The map of a joint marginal that holds ra, dec and luminosity_distance, else None.
+
+    independent: how many of the draws are worth counting: with their neighbours on a chain kernels come out too narrow.
+    """
     needed = ("ra", "dec", "luminosity_distance")
     if not set(needed) <= set(joint.names):
         return None
-    draws = joint.sample(len(joint.samples)) if np.ptp(joint.weights) > 1e-12 else joint.samples
+    # the last ones: particles that have been moved the longest, one snapshot of all after the other
+    draws = joint.samples[-max(FEWEST, round(independent)) :]
     return sky_map(*(draws[:, joint.names.index(name)] for name in needed))

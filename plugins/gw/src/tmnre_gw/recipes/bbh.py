@@ -158,6 +158,12 @@ class Observed:
     log_noise_evidence: float
     truth: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, network: Network, band: Band, whitening: Whitening, spectra: np.ndarray, truth=None) -> Observed:
+        """From whitened spectra (detectors, F)."""
+        projected = np.einsum("dfp,df->dp", whitening.basis, spectra)
+        return cls(network, band, whitening, projected, -0.5 * float((np.abs(spectra) ** 2).sum()), truth or {})
+
 
 def build(settings: Settings) -> Analysis | Procedure:
     """The analysis; every file is read and checked here, before anything is computed."""
@@ -259,8 +265,7 @@ def _measured(labels, data, network: Network, band: Band, whitening: Whitening, 
             for i, name in enumerate(labels)
         ]
     )
-    projected = np.einsum("dfp,df->dp", whitening.basis, spectra)
-    return Observed(network, band, whitening, projected, -0.5 * float((np.abs(spectra) ** 2).sum()))
+    return Observed.of(network, band, whitening, spectra)
 
 
 def _injected(
@@ -268,9 +273,9 @@ def _injected(
 ) -> Observed:
     truth = settings.injection.truth(settings.approximant)
     how = {"approximant": settings.approximant, "reference_frequency_hz": settings.reference_frequency_hz}
-    data = injection.whitened_signal(truth, network, band, whitening, **how)
+    spectra = injection.whitened_signal(truth, network, band, whitening, **how)
     if settings.noise:
-        data = data + injection.noise(data.shape, settings.seed)
+        spectra = spectra + injection.noise(spectra.shape, settings.seed)
     known = injection.sampled(truth, network)
     theta = np.array([[known[name] for name in simulator.prior.names]])
     outside = [
@@ -283,8 +288,7 @@ def _injected(
     stored = {k: torch.from_numpy(v) for k, v in simulator.simulate(theta, np.random.default_rng(0)).items()}
     derived = {k: float(v[0]) for k, v in simulator.derive(torch.from_numpy(theta), stored).items()}
     free = {name: known[name] for name in simulator.prior.names}
-    # the noise outside the basis is not drawn; it adds the same to both evidences
-    return Observed(network, band, whitening, data, -0.5 * float((np.abs(data) ** 2).sum()), {**free, **derived})
+    return Observed.of(network, band, whitening, spectra, {**free, **derived})
 
 
 def _fixed(priors: Priors, gps: float) -> dict[str, float]:
