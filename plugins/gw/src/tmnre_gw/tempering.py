@@ -33,6 +33,8 @@ PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * n
 ROWS_AT_ONCE = 1024
 TARGET_ACCEPTANCE = 0.234
 BINS = 50
+MIRRORED = 0.25
+"""share of the moves with a new waveform that mirror instead of stepping"""
 WALL = 0.02
 """share of a region's width next to its edges, in which hardly any of the posterior should lie"""
 VOLUME_DRAWS = 200_000
@@ -114,6 +116,7 @@ class Sampler:
             column: _Histogram.of(prior, region, self.names[column], learned.get(self.names[column]))
             for column in (*self.slow, *self.fast)
         }
+        self.mirrored = _mirrored(prior)
         self.length = {"slow": 0.5, "fast": 0.5}
         self.acceptance = {"slow": 0.0, "fast": 0.0}
         self.waveforms = self.evaluations = 0
@@ -225,7 +228,20 @@ class Sampler:
     def _sweep(self, population: Population, beta: float) -> None:
         for _ in range(self.settings.fast_moves if self.fast else 0):
             self._move(population, beta, "fast")
-        self._move(population, beta, "slow" if self.slow else "fast")
+        if self.mirrored and self.rng.random() < MIRRORED:
+            self._mirror(population, beta)
+        else:
+            self._move(population, beta, "slow" if self.slow else "fast")
+
+    def _mirror(self, population: Population, beta: float) -> None:
+        """One Metropolis step that turns every orbit over, as seen on the sky: theta_jn to pi - theta_jn, psi to -psi.
+
+        Detectors that are nearly parallel hardly tell the two apart, and steps along differences do not cross.
+        """
+        proposal = population.u.copy()
+        proposal[:, self.mirrored] = 1 - proposal[:, self.mirrored]
+        kind = "slow" if set(self.mirrored) & set(self.slow) else "fast"
+        self.acceptance["mirror"] = float(self._propose(population, beta, proposal, kind).mean())
 
     def _move(self, population: Population, beta: float, kind: str) -> None:
         """One Metropolis step of all particles: of everything with a new waveform, or of the fast parameters."""
@@ -241,25 +257,30 @@ class Sampler:
         scatter = 1e-5 * (self.high - self.low)[columns] * rng.normal(size=difference.shape)
         proposal[:, columns] += factor * difference + scatter
         proposal = np.where(self.wraps, self.low + (proposal - self.low) % 1.0, proposal)
+        taken = self._propose(population, beta, proposal, kind)
+        if not jump:
+            self.acceptance[kind] = float(taken.mean())
+            self.length[kind] *= np.exp(self.acceptance[kind] - TARGET_ACCEPTANCE)
+
+    def _propose(self, population: Population, beta: float, proposal: np.ndarray, kind: str) -> np.ndarray:
+        """Accept or refuse u (N, D) of a symmetric proposal; which were taken (N,)."""
+        n = len(proposal)
         inside = np.flatnonzero(self.region.contains(proposal))
         log_q = self._log_q(proposal, (*self.slow, *self.fast))
         found = Population(proposal, population.stored, np.full(n, -np.inf), log_q)
         if kind == "slow" and len(inside):
-            stored = {k: v.clone() for k, v in population.stored.items()}
+            found.stored = {k: v.clone() for k, v in population.stored.items()}
             made = self.likelihood.waveforms(self.simulator.prior.from_cube(proposal[inside]), self.pool)
             for name, array in made.items():
-                stored[name][torch.from_numpy(inside)] = array.to(stored[name].dtype)
-            found.stored = stored
+                found.stored[name][torch.from_numpy(inside)] = array.to(found.stored[name].dtype)
             self.waveforms += len(inside)
         where = torch.from_numpy(inside)
         found.log_l[inside] = self._log_l(proposal[inside], {k: v[where] for k, v in found.stored.items()})
         self.evaluations += len(inside)
         gain = beta * (found.log_l - population.log_l) + (1 - beta) * (found.log_q - population.log_q)
-        taken = np.log(rng.random(n)) < gain
+        taken = np.log(self.rng.random(n)) < gain
         population.accept(taken, found)
-        if not jump:
-            self.acceptance[kind] = float(taken.mean())
-            self.length[kind] *= np.exp(self.acceptance[kind] - TARGET_ACCEPTANCE)
+        return taken
 
     def _log_l(self, u: np.ndarray, stored: Tensors) -> np.ndarray:
         """ln L (N,) where the region allows, else -inf."""
@@ -342,6 +363,16 @@ class _Histogram:
 def _is_periodic(prior, name: str) -> bool:
     low, high = prior[name].support
     return name in PERIODS and bool(np.isclose(high - low, PERIODS[name]))
+
+
+def _mirrored(prior) -> list[int]:
+    """Columns of theta_jn and psi, where the prior has them and is symmetric, so that mirrored is 1 - u."""
+    names = ("theta_jn", "psi")
+    levels = np.linspace(0, 1, 9)
+    if not set(names) <= set(prior.names):
+        return []
+    even = [np.allclose(prior[n].quantile(levels) + prior[n].quantile(1 - levels), np.pi, atol=1e-6) for n in names]
+    return prior.columns(names) if all(even) else []
 
 
 def largest_step(log_l: np.ndarray, log_w: np.ndarray | float, most: float, effective: float) -> float:

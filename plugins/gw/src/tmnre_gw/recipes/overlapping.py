@@ -269,6 +269,13 @@ recipe = Recipe(
             "waveforms": (20_000, 20_000, 40_000, 80_000, 120_000, 200_000),
             "steps": (1000, 800, 1000, 2000, 4000, 9000),
         },
+        "reduced": {
+            "detectors": ("H1", "L1"),
+            "f_max_hz": 256.0,
+            "waveforms": (4000, 4000, 8000),
+            "steps": (300, 300, 1200),
+            "training.batch_size": 256,
+        },
         "smoke": {"waveforms": (300, 300), "steps": (20, 20), "training.batch_size": 128},
     },
     summary="two overlapping binaries and, for comparison, the fit of one; truth known",
