@@ -8,6 +8,7 @@ import pytest
 
 from tmnre.cli import main
 from tmnre_gw import sources
+from tmnre_gw.binary import default_priors
 
 START_GPS_S, DURATION_S, RATE_HZ = 1126259447, 32, 4096
 SEGMENT_S = 12.0
@@ -35,7 +36,12 @@ def files(tmp_path_factory):
     gap = h1.copy()
     gap[int(SEGMENT_S * RATE_HZ) :][:100] = np.nan
     _write_strain(folder / "gap.hdf5", "H1", gap)
-    (folder / "words.txt").write_text("no numbers at all\n")
+    for name in ("words.txt", "words.hdf5", "words.gwf"):
+        (folder / name).write_text("no numbers at all\n")
+    np.savetxt(folder / "uneven.txt", np.stack([START_GPS_S + np.arange(100) ** 1.5, h1[:100]], axis=1), fmt="%.9g")
+    (folder / "precessing.prior").write_text(
+        "\n".join(f"{name} = {prior!r}" for name, prior in default_priors((10, 80), (10, 1000), 0.99, 0.1).items())
+    )
     with h5py.File(folder / "empty.hdf5", "w"):
         pass
     # white noise of this amplitude
@@ -67,7 +73,11 @@ BAD = {
     "missing strain": (["--strain.h1", "absent.hdf5"], ["absent.hdf5", "H1", "--strain.h1"]),
     "a folder for a file": (["--strain.h1", "."], ["--strain.h1"]),
     "files exchanged": (["--strain.l1", "H1.hdf5"], ["H1.hdf5 holds strain of H1", "given for L1"]),
-    "no HDF5": (["--strain.h1", "words.txt"], ["words.txt is not a GWOSC HDF5"]),
+    "no HDF5": (["--strain.h1", "words.hdf5"], ["words.hdf5 is not a GWOSC HDF5"]),
+    "no numbers": (["--strain.h1", "words.txt"], ["words.txt is not a table of numbers"]),
+    "text without a start": (["--strain.h1", "psd.txt"], ["psd.txt has 3 columns", "header"]),
+    "times out of step": (["--strain.h1", "uneven.txt"], ["uneven.txt", "evenly"]),
+    "no frame": (["--strain.h1", "words.gwf"], ["words.gwf"]),
     "HDF5 without strain": (["--strain.h1", "empty.hdf5"], ["empty.hdf5 is not a GWOSC HDF5", "strain/Strain"]),
     "NaN in the strain": (["--strain.h1", "gap.hdf5"], ["H1 strain has 100 NaN", "1126259459.000"]),
     "event outside the file": (["--trigger_gps_s", "1126259400"], ["covers GPS 1126259447", "longer file"]),
@@ -93,7 +103,10 @@ BAD = {
     "no band": (["--f_min_hz", "600"], ["f_min < f_max"]),
     "band above Nyquist": (["--strain.h1", "slow.hdf5"], ["H1 is sampled at 512 Hz", "f_max 512 Hz"]),
     "unknown approximant": (["--approximant", "IMRPhenomPv9"], ["IMRPhenomPv9"]),
-    "approximant without spins of the prior": (["--approximant", "IMRPhenomXAS"], ["chi_1", "a_1"]),
+    "approximant without spins of the prior": (
+        ["--approximant", "IMRPhenomXAS", "--prior.file", "precessing.prior"],
+        ["chi_1", "a_1"],
+    ),
     "something else of lal's": (["--approximant", "SimInspiralFD"], ["SimInspiralFD"]),
     "approximant in the time domain": (["--approximant", "SEOBNRv4"], ["SEOBNRv4"]),
     "unknown network": (["--network", "rnn"], ["'cnn', 'compressed'", "'rnn'"]),

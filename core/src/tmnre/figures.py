@@ -214,7 +214,7 @@ def write_core_figures(result: Result, folder: Path) -> None:
     """Write triangle.png, rounds.png and training.png to folder, as far as there are marginals, rounds and curves."""
     figures = {}
     if result.marginals:
-        figures["triangle"] = triangle(result)
+        figures["triangle"] = triangle(result, result.shown)
     if result.rounds:
         figures["rounds"] = rounds_figure(result.rounds, result.names, result.labels)
     if result.curves:

@@ -134,6 +134,7 @@ class Result:
 
     curves: training curve of each round, [{"step", "train", "validation", "member"}].
     extra: what else a procedure found, by name, in what JSON knows; written to summary.json.
+    shown: names in the triangle figure, in order, where not all.
 
     >>> result["a"].interval(0.9)              # doctest: +SKIP
     >>> result["a", "b"].sample(1000)          # doctest: +SKIP
@@ -145,6 +146,7 @@ class Result:
     labels: Mapping[str, str] = field(default_factory=dict)
     curves: list[list[dict[str, float]]] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    shown: tuple[str, ...] | None = None
 
     def __getitem__(self, names: str | tuple[str, ...]) -> MarginalPosterior:
         key = (names,) if isinstance(names, str) else tuple(names)
@@ -199,7 +201,7 @@ class Result:
         """Triangle figure of the 1-d and 2-d marginals (matplotlib Figure), written to `path` if given."""
         from tmnre.figures import triangle
 
-        figure = triangle(self)
+        figure = triangle(self, self.shown)
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure

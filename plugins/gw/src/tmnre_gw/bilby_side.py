@@ -16,7 +16,7 @@ import numpy as np
 from bilby.core.prior import Constraint, DeltaFunction, PriorDict
 from bilby.core.prior import Prior as BilbyPrior
 from bilby.gw.conversion import chirp_mass_and_mass_ratio_to_component_masses
-from bilby.gw.detector import get_empty_interferometer
+from bilby.gw.detector import Interferometer, get_empty_interferometer, load_interferometer
 from bilby.gw.source import binary_black_hole_frequency_sequence
 from bilby_cython.geometry import rotation_matrix_from_delta
 
@@ -28,6 +28,7 @@ ALIGNED = ("IMRPhenomXAS", "IMRPhenomD")
 """Approximants with the (2, 2) mode of aligned spins only: inclination and phase factor out of the waveform."""
 QUADRUPOLE = (*ALIGNED, "IMRPhenomPv2", "IMRPhenomXP")
 """Approximants built of the (2, 2) mode in the frame of the orbit: the phase is a factor exp(2 i phase), exactly."""
+FILE_OF_DETECTOR = ".interferometer"
 
 
 @dataclass(frozen=True)
@@ -148,16 +149,42 @@ def lalsimulation():
     return module
 
 
-def detector_geometry(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Response tensor (3, 3) and vertex position (3,) in metres, Earth-fixed frame.
+def interferometer(name: str) -> Interferometer:
+    """bilby's detector of a name, or of a bilby .interferometer file.
 
-    Raises ValueError for a detector bilby does not know.
+    Raises ValueError for a detector bilby does not know, FileNotFoundError for a file that is not there.
     """
+    if name.endswith(FILE_OF_DETECTOR):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no detector file {name}; expected a bilby {FILE_OF_DETECTOR} file")
+        try:
+            return load_interferometer(name)
+        except Exception as error:  # the file is executed line by line, anything can go wrong
+            raise ValueError(f"{name} is not a bilby {FILE_OF_DETECTOR} file: {error}") from error
     try:
-        geometry = get_empty_interferometer(name).geometry
+        return get_empty_interferometer(name)
     except ValueError as error:
-        raise ValueError(f"unknown detector {name!r}; bilby knows H1, L1, V1, K1, and others") from error
+        raise ValueError(
+            f"unknown detector {name!r}; bilby knows H1, L1, V1, K1, and others; another one is given as a bilby "
+            f"{FILE_OF_DETECTOR} file"
+        ) from error
+
+
+def detector_label(name: str) -> str:
+    """How a detector is called: its name, or the name in its .interferometer file."""
+    return str(interferometer(name).name) if name.endswith(FILE_OF_DETECTOR) else name
+
+
+def detector_geometry(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Response tensor (3, 3) and vertex position (3,) in metres, Earth-fixed frame."""
+    geometry = interferometer(name).geometry
     return np.array(geometry.detector_tensor), np.array(geometry.vertex)
+
+
+def design_psd(name: str, frequencies_hz: np.ndarray) -> np.ndarray:
+    """bilby's PSD (F,) of a detector's design in 1/Hz; not finite beyond its table."""
+    psd = interferometer(name).power_spectral_density
+    return np.interp(frequencies_hz, psd.frequency_array, psd.psd_array, left=np.inf, right=np.inf)
 
 
 def sidereal_angle(gps_s: float) -> float:

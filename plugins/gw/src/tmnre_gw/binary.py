@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from bilby.core.prior import Constraint, Cosine, DeltaFunction, PowerLaw, Sine, Uniform
 from bilby.core.prior import Prior as BilbyPrior
-from bilby.gw.prior import UniformInComponentsChirpMass, UniformInComponentsMassRatio
+from bilby.gw.prior import AlignedSpin, UniformInComponentsChirpMass, UniformInComponentsMassRatio
 
 from tmnre_gw.bilby_side import Priors, split_priors
 from tmnre_gw.detectors import EARTH_RADIUS_S
@@ -22,6 +22,8 @@ LABELS = {
     "mass_ratio": "$q$",
     "a_1": "$a_1$",
     "a_2": "$a_2$",
+    "chi_1": r"$\chi_1$",
+    "chi_2": r"$\chi_2$",
     "tilt_1": r"$\theta_1$",
     "tilt_2": r"$\theta_2$",
     "phi_12": r"$\phi_{12}$",
@@ -42,10 +44,11 @@ LABELS = {
     "snr_H1": r"$\rho_{\rm H1}$",
     "snr_L1": r"$\rho_{\rm L1}$",
     "snr_V1": r"$\rho_{\rm V1}$",
+    "snr_K1": r"$\rho_{\rm K1}$",
 }
 """How parameters are written in figures; times relative to the trigger"""
 
-UNINFORMED = ("phase", "psi", "phi_12", "phi_jl", "a_1", "a_2")
+UNINFORMED = ("phase", "psi", "phi_12", "phi_jl", "a_1", "a_2", "chi_1", "chi_2")
 """Parameters that the truncation leaves alone: of one event, their posteriors span the prior"""
 
 
@@ -54,8 +57,11 @@ def default_priors(
     luminosity_distance_mpc: tuple[float, float],
     max_spin: float,
     time_window_s: float,
+    *,
+    aligned: bool = False,
 ) -> dict[str, BilbyPrior]:
-    """Priors of a precessing binary as in the discovery's analysis.
+    """Priors of a precessing binary as in the discovery's analysis; `aligned`: of spins along the orbit only, with the
+    same distribution of that component.
 
     Component masses uniform between two limits, spins uniform in magnitude and isotropic, distance uniform in volume,
     isotropic sky and orientation, time uniform within +- the window about the trigger.
@@ -74,17 +80,22 @@ def default_priors(
     if not 0 < max_spin < 1:
         raise ValueError(f"spin magnitudes lie between 0 and 1, got a prior up to {max_spin:g}")
     smallest, largest = (m / 2**0.2 for m in (low, high))
+    magnitude = Uniform(0.0, max_spin)
+    precessing = {
+        "a_1": magnitude,
+        "a_2": magnitude,
+        "tilt_1": Sine(),
+        "tilt_2": Sine(),
+        "phi_12": Uniform(0.0, 2 * np.pi),
+        "phi_jl": Uniform(0.0, 2 * np.pi),
+    }
+    along = {f"chi_{i}": AlignedSpin(magnitude, Uniform(-1.0, 1.0)) for i in (1, 2)}
     return {
         "chirp_mass": UniformInComponentsChirpMass(smallest, largest),
         "mass_ratio": UniformInComponentsMassRatio(low / high, 1.0),
         "mass_1": Constraint(low, high),
         "mass_2": Constraint(low, high),
-        "a_1": Uniform(0.0, max_spin),
-        "a_2": Uniform(0.0, max_spin),
-        "tilt_1": Sine(),
-        "tilt_2": Sine(),
-        "phi_12": Uniform(0.0, 2 * np.pi),
-        "phi_jl": Uniform(0.0, 2 * np.pi),
+        **(along if aligned else precessing),
         "theta_jn": Sine(),
         "phase": Uniform(0.0, 2 * np.pi),
         "luminosity_distance": PowerLaw(2.0, *luminosity_distance_mpc),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tmnre_gw.bilby_side import baseline_frame, detector_geometry, sidereal_angle
+from tmnre_gw.bilby_side import baseline_frame, detector_geometry, detector_label, sidereal_angle
 
 SPEED_OF_LIGHT_M_S = 299792458.0
 SIDEREAL_RATE_RAD_S = 7.292115855e-5
@@ -37,13 +37,13 @@ class Network:
 
     @classmethod
     def at(cls, names: tuple[str, ...], reference_gps_s: float) -> Network:
-        """Network of bilby's detectors `names`, for times near a GPS time."""
+        """Network of detectors, by bilby's names or .interferometer files, for times near a GPS time."""
         if len(set(names)) != len(names) or not names:
             raise ValueError(f"expected distinct detector names such as ('H1', 'L1'), got {names}")
         tensors, vertices = zip(*(detector_geometry(name) for name in names), strict=True)
         frame = baseline_frame(vertices[0] - vertices[1]) if len(names) > 1 else np.eye(3)
         return cls(
-            tuple(names),
+            tuple(detector_label(name) for name in names),
             reference_gps_s,
             torch.from_numpy(np.array(tensors)),
             torch.from_numpy(np.array(vertices) / SPEED_OF_LIGHT_M_S),

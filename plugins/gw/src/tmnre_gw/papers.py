@@ -35,3 +35,16 @@ GWOSC = """@article{GWOSC2021,
   title = {Open data from the first and second observing runs of Advanced LIGO and Advanced Virgo},
   journal = {SoftwareX}, volume = {13}, pages = {100658}, year = {2021}, eprint = {1912.11716}
 }"""
+
+PHENOM_XPHM = """@article{Pratten2021XPHM,
+  author = {Pratten, Geraint and others},
+  title = {Computationally efficient models for the dominant and subdominant harmonic modes of precessing binary
+           black holes},
+  journal = {Phys. Rev. D}, volume = {103}, pages = {104056}, year = {2021}, eprint = {2004.06503}
+}"""
+
+OVERLAPPING = """@article{Alvey2023Overlapping,
+  author = {Alvey, James and Bhardwaj, Uddipta and Nissanke, Samaya and Weniger, Christoph},
+  title = {What to do when things get crowded? Scalable joint analysis of overlapping gravitational wave signals},
+  year = {2023}, eprint = {2308.06318}
+}"""

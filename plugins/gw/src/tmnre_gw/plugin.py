@@ -11,6 +11,14 @@ plugin = Plugin(
             target="tmnre_gw.recipes.demo:recipe",
             summary="simulated binary in two detectors, six free parameters, truth known",
         ),
+        "bbh": RecipeEntry(
+            target="tmnre_gw.recipes.bbh:recipe",
+            summary="any binary black hole, all parameters: a simulated signal, an event by name, or strain files",
+        ),
+        "overlapping": RecipeEntry(
+            target="tmnre_gw.recipes.overlapping:recipe",
+            summary="two overlapping binaries and, for comparison, the fit of one; truth known",
+        ),
         "gw150914": RecipeEntry(
             target="tmnre_gw.recipes.gw150914:recipe",
             summary="the first event, all fifteen parameters, from its public strain",

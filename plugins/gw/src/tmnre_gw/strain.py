@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 from scipy.signal import welch
 from scipy.signal.windows import tukey
 
-from tmnre_gw.band import Band, Whitening
+from tmnre_gw.band import Band
 
 
 @dataclass(frozen=True)
@@ -51,28 +53,103 @@ class Strain:
         return values
 
 
-def read_strain(path: Path | str, detector: str) -> Strain:
-    """Strain of a GWOSC HDF5 file.
+def read_strain(
+    path: Path | str, detector: str, *, channel: str | None = None, near_gps_s: float | None = None
+) -> Strain:
+    """Strain of a GWOSC HDF5 file, of a GWF frame (through gwpy, where that is installed), or of plain text.
+
+    Plain text is GWOSC's, a column of strain under a header that tells start and rate, or two columns, time in GPS s
+    and strain.  channel: of a frame, with {detector} for the name; of long frames what lies about `near_gps_s` is read.
 
     Raises FileNotFoundError, or ValueError when it is no such file or belongs to another detector.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no strain file {path} for {detector}; expected a GWOSC HDF5 file")
+    names = path.name.removesuffix(".gz")
+    if names.endswith(".gwf"):
+        found = _frame(path, detector, channel, near_gps_s)
+    elif names.endswith((".txt", ".dat", ".csv")) and not h5py.is_hdf5(path):
+        found = _text(path, detector)
+    else:
+        found = _hdf5(path)
+    if found.detector != detector:
+        raise ValueError(
+            f"{path} holds strain of {found.detector}, but it was given for {detector}; exchange the files"
+        )
+    return found
+
+
+def _hdf5(path: Path) -> Strain:
     try:
         with h5py.File(path) as file:
             data = file["strain/Strain"]
             found = file["meta/Detector"][()].decode()
-            strain = Strain(
-                found, float(data.attrs["Xstart"]), 1 / float(data.attrs["Xspacing"]), data[:].astype(float)
-            )
+            start, step = float(data.attrs["Xstart"]), float(data.attrs["Xspacing"])
+            return Strain(found, start, 1 / step, data[:].astype(float))
     except (OSError, KeyError) as error:
         raise ValueError(
             f"{path} is not a GWOSC HDF5 strain file ({error}); expected strain/Strain and meta/Detector"
         ) from error
-    if found != detector:
-        raise ValueError(f"{path} holds strain of {found}, but it was given for {detector}; exchange the files")
-    return strain
+
+
+FRAME_CHANNELS = ("{detector}:GWOSC-4KHZ_R1_STRAIN", "{detector}:LOSC-STRAIN", "{detector}:GDS-CALIB_STRAIN")
+"""channels of public frames, tried in order"""
+AROUND_S = 512.0
+"""s of a long frame that are read on either side of the trigger"""
+
+
+def _frame(path: Path, detector: str, channel: str | None, near_gps_s: float | None) -> Strain:
+    """Strain of a GWF frame about a time."""
+    try:
+        from gwpy.timeseries import TimeSeries
+    except ImportError as error:
+        raise ValueError(f"{path} is a GWF frame, which gwpy reads: pip install 'tmnre-gw[frames]'") from error
+    named = re.search(r"-(\d+)-(\d+)\.gwf$", path.name)
+    span = {}
+    if named and near_gps_s is not None:
+        first, length = int(named[1]), int(named[2])
+        span = {"start": max(first, near_gps_s - AROUND_S), "end": min(first + length, near_gps_s + AROUND_S)}
+    problems = []
+    for template in (channel,) if channel else FRAME_CHANNELS:
+        try:
+            series = TimeSeries.read(path, template.format(detector=detector), format="gwf", **span)
+        except Exception as error:  # each of the backends raises errors of its own
+            problems.append(
+                f"{template.format(detector=detector)}: {str(error).splitlines()[0] if str(error) else error}"
+            )
+            continue
+        return Strain(detector, float(series.t0.value), float(series.sample_rate.value), np.array(series.value, float))
+    raise ValueError(f"no strain of {detector} in {path} ({'; '.join(problems)}); name its channel by --strain.channel")
+
+
+def _text(path: Path, detector: str) -> Strain:
+    """Strain of a text file."""
+    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
+    try:
+        with opened as file:
+            header = "".join(line for _, line in zip(range(10), file, strict=False) if line.startswith("#"))
+        values = np.loadtxt(path, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a table of numbers: {error}; expected GWOSC text, or time and strain"
+        ) from error
+    if values.shape[1] == 2:
+        times = values[:, 0]
+        step = (times[-1] - times[0]) / (len(times) - 1)
+        if not np.allclose(np.diff(times), step, rtol=1e-3):
+            raise ValueError(f"times in {path} are not evenly spaced; fill gaps with nan")
+        return Strain(detector, float(times[0]), float(1 / step), values[:, 1])
+    start, rate = (
+        re.search(pattern, header) for pattern in (r"starting GPS\s+([\d.]+)", r"(\d+)\s+(?:samples per second|Hz)")
+    )
+    if values.shape[1] != 1 or start is None or rate is None:
+        raise ValueError(
+            f"{path} has {values.shape[1]} columns and no header with start and rate; expected GWOSC text, or time and "
+            f"strain"
+        )
+    named = re.search(r"\b([A-Z]\d)\b", header)
+    return Strain(named[1] if named else detector, float(start[1]), float(rate[1]), values[:, 0])
 
 
 def read_psd(path: Path | str, detectors: Sequence[str], frequencies_hz: np.ndarray) -> np.ndarray:
@@ -149,12 +226,13 @@ def welch_psd(strain: Strain, band: Band, avoid_gps_s: tuple[float, float]) -> n
     return np.interp(band.frequencies_hz, f, psd)
 
 
-def whitened(
-    strain: Strain, band: Band, whitening: Whitening, row: int, start_gps_s: float, reference_gps_s: float
+def whitened_spectrum(
+    strain: Strain, band: Band, factor: np.ndarray, start_gps_s: float, reference_gps_s: float
 ) -> np.ndarray:
-    """Data of one segment in the whitened basis (P,), with time zero at the reference.
+    """Whitened data (F,) of one segment on the band's grid, with time zero at the reference.
 
-    Tukey window with 0.4 s roll-off; Fourier transform times the sampling interval (strain per Hz), as bilby.
+    factor (F,): `Whitening.factor` of the detector.  Tukey window with 0.4 s roll-off; Fourier transform times the
+    sampling interval (strain per Hz), as bilby.
     """
     values = strain.segment(start_gps_s, band.duration_s)
     n = len(values)
@@ -165,5 +243,4 @@ def whitened(
     spectrum = np.fft.rfft(values * tukey(n, 0.8 / band.duration_s)) / strain.rate_hz
     grid = band.frequencies_hz
     spectrum = spectrum[np.round(grid * band.duration_s).astype(int)]
-    spectrum = spectrum * np.exp(2j * np.pi * grid * (reference_gps_s - start_gps_s))
-    return whitening.basis[row].T @ (spectrum * whitening.factor[row])
+    return spectrum * np.exp(2j * np.pi * grid * (reference_gps_s - start_gps_s)) * factor

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import bilby
 import numpy as np
 import torch
 from bilby.core.prior import DeltaFunction, PowerLaw, Sine, Uniform
-from bilby.gw.detector import PowerSpectralDensity
 
 from tmnre import Analysis, Recipe, Training, Truncation
 from tmnre_gw import binary, figures
 from tmnre_gw.band import Band, Whitening
-from tmnre_gw.bilby_side import QUADRUPOLE
+from tmnre_gw.bilby_side import QUADRUPOLE, design_psd
 from tmnre_gw.detectors import Network
 from tmnre_gw.embedding import NETWORKS
 from tmnre_gw.papers import BILBY, PEREGRINE, PHENOM_XAS
@@ -114,17 +112,11 @@ def simulator_of(settings: Settings) -> BinaryBlackHole:
         split.fixed,
         Network.at(settings.detectors, settings.trigger_gps_s),
         band,
-        Whitening.of(band, np.stack([_design_psd(name, band) for name in settings.detectors])),
+        Whitening.of(band, np.stack([design_psd(name, band.frequencies_hz) for name in settings.detectors])),
         approximant=settings.approximant,
         reference_frequency_hz=50.0,
         front_end=NETWORKS[settings.network][1],
     )
-
-
-def _design_psd(detector: str, band: Band) -> np.ndarray:
-    """bilby's design PSD (F,) of a detector on the band's grid."""
-    psd: PowerSpectralDensity = bilby.gw.detector.get_empty_interferometer(detector).power_spectral_density
-    return np.interp(band.frequencies_hz, psd.frequency_array, psd.psd_array)
 
 
 def build(settings: Settings) -> Analysis:

@@ -1,0 +1,166 @@
+"""Truncated inference of a binary, and then exactly: joint draws and evidence, from what its rounds leave behind.
+
+Each step is a folder of the run, done once:
+
+    learned/     the rounds of truncation, as of any analysis; posterior.h5 holds the learned marginals
+    exact/       draws of the exact posterior inside the last region (see `tempering`)
+
+The result's marginals are those of the exact draws, its joint marginal is all of bilby's parameters; how far the
+learned ones are from them is in summary.json.  Products: bilby_result.json and .hdf5, skymap.fits.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tmnre import Analysis, Box, MarginalPosterior, Place, Procedure, Result
+from tmnre.files import read_json, write_json, write_whole
+from tmnre.result import weighted_quantile
+from tmnre.rounds import Rounds
+from tmnre.simulate import in_region
+from tmnre.workers import processes
+from tmnre_gw.likelihood import Likelihood
+from tmnre_gw.products import About, bilby_result, sky_map_of, write_bilby
+from tmnre_gw.skyfigure import sky_figure
+from tmnre_gw.tempering import Sampler, Sampling
+
+BILBY = (
+    *("chirp_mass", "mass_ratio", "chi_1", "chi_2", "a_1", "a_2", "tilt_1", "tilt_2", "phi_12", "phi_jl"),
+    *("luminosity_distance", "theta_jn", "ra", "dec", "psi", "phase", "geocent_time"),
+)
+"""bilby's parameters, in the order of a triangle"""
+
+
+@dataclass(frozen=True)
+class ExactBinary(Procedure):
+    """An analysis of a `BinaryBlackHole` followed by exact draws.
+
+    analysis : of an observation {"strain": ...}; its figures are drawn as well.
+    """
+
+    analysis: Analysis
+    about: About
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def seed(self) -> int:
+        return self.analysis.seed
+
+    @property
+    def workers(self) -> int | None:
+        return self.analysis.workers
+
+    def run(self, place: Place) -> Result:
+        rounds = place.rounds(self.analysis, "learned")
+        learned = rounds.run()
+        learned.save(rounds.folder / "posterior.h5")
+        folder = place.step("exact", partial(self._sample, rounds, learned, place))
+        result = self._result(learned, folder)
+        self._write_products(result, folder, place)
+        return result
+
+    def figures(self, result: Result, folder: Path) -> None:
+        """Whitened data with the best draw's signal, and the sky."""
+        if self.analysis.figures is not None:
+            self.analysis.figures(result, folder)
+        joint = next(marginal for names, marginal in result.marginals.items() if len(names) > 2)
+        sky = sky_map_of(joint, result.extra["exact"]["effective_samples"])
+        if sky is not None:
+            figure: Figure = sky_figure(sky, joint, truth=result.truth)
+            write_whole(folder / "sky.png", lambda path: figure.savefig(path, dpi=120))
+
+    def _sample(self, rounds: Rounds, learned: Result, place: Place, folder: Path) -> None:
+        started = time.monotonic()
+        region = Box.from_dict(learned.rounds[-1]["region"])
+        simulator = rounds.simulator
+        keep = partial(in_region, simulator, region)
+        selection = rounds.store.select(rounds.store.shards(before_round=len(learned.rounds)), keep, sys.maxsize)
+        if not len(selection.u):
+            raise ValueError("the exact step starts from the last round's simulations, which the disk budget discarded")
+        likelihood = Likelihood(simulator, self.analysis.observation["strain"])
+        single = {names[0]: marginal for names, marginal in learned.marginals.items() if len(names) == 1}
+        rng = np.random.default_rng([self.seed, len(learned.rounds)])
+        with self._pool(place, likelihood) as pool:
+            sampler = Sampler(likelihood, region, single, self.sampling, rng, pool)
+            draws = sampler.run(selection.u, rounds._rows(selection), place.progress)
+        columns = {**dict(zip(simulator.prior.names, draws.theta.T, strict=True)), **draws.derived}
+        arrays = {**columns, "log_likelihood": draws.log_l}
+        write_whole(folder / "draws.npz", lambda path: np.savez_compressed(path, **arrays))
+        record = {
+            "log_bayes_factor": draws.log_evidence,
+            **draws.record,
+            "wall_s": round(time.monotonic() - started, 1),
+        }
+        write_json(folder / "record.json", record)
+        place.say(
+            f"exact: {record['effective_samples']:.0f} effective draws from {record['waveforms']} new waveforms, "
+            f"log Bayes factor {record['log_bayes_factor']:.2f} +- {record['log_evidence_sd']:.2f}"
+        )
+
+    def _pool(self, place: Place, likelihood: Likelihood):
+        if place.executor is not None:
+            return nullcontext(place.executor)
+        if self.workers == 1:
+            return nullcontext(None)
+        from os import cpu_count
+
+        return processes(self.workers or cpu_count() or 1, likelihood.polarisations)
+
+    def _result(self, learned: Result, folder: Path) -> Result:
+        draws, record = dict(np.load(folder / "draws.npz")), read_json(folder / "record.json")
+        log_l = draws.pop("log_likelihood")
+        unknown = np.full(len(log_l), np.nan)
+
+        def marginal(names: Sequence[str], log_ratios: np.ndarray = unknown) -> MarginalPosterior:
+            samples = np.stack([draws[name] for name in names], axis=1)
+            return MarginalPosterior(tuple(names), samples, log_ratios, log_weights=np.zeros(len(log_l)))
+
+        joint = tuple(name for name in BILBY if name in draws)
+        also = tuple(name for name in ("mass_1", "mass_2", "chi_eff") if name in draws)
+        marginals = {names: marginal(names) for names in learned.marginals}
+        # its ratio is the likelihood over the evidence
+        whole = replace(marginal((*joint, *also), log_l - record["log_bayes_factor"]), log_evidence=0.0)
+        extra: dict[str, Any] = {"exact": record, "learned_against_exact": _apart(learned, marginals)}
+        return replace(learned, marginals={**marginals, whole.names: whole}, extra=extra, shown=joint)
+
+    def _write_products(self, result: Result, folder: Path, place: Place) -> None:
+        record = result.extra["exact"]
+        joint = next(marginal for names, marginal in result.marginals.items() if len(names) > 2)
+        written = bilby_result(
+            joint,
+            self.about,
+            log_likelihood=joint.log_ratios + record["log_bayes_factor"],
+            log_bayes_factor=record["log_bayes_factor"],
+            log_bayes_factor_sd=record["log_evidence_sd"],
+            evaluations=record["waveforms"] + result.simulations,
+        )
+        write_bilby(written, place.folder)
+        sky = sky_map_of(joint, record["effective_samples"])
+        if sky is not None:
+            about = self.about
+            sky.write(
+                place.folder / "skymap.fits",
+                event=about.event,
+                detectors=about.detectors,
+                gps_s=about.trigger_gps_s,
+            )
+
+
+def _apart(learned: Result, exact: dict[tuple[str, ...], MarginalPosterior]) -> dict[str, dict[str, float]]:
+    """Per parameter: how far the learned median is from the exact one, in sd, and the ratio of the widths."""
+    table = {}
+    for name in learned.names:
+        ours, theirs = learned[name], exact[name,]
+        medians = [float(weighted_quantile(m.samples[:, 0], m.weights, 0.5)) for m in (ours, theirs)]
+        table[name] = {"median_shift_sd": (medians[0] - medians[1]) / theirs.sd, "width_ratio": ours.sd / theirs.sd}
+    return table

@@ -1,0 +1,129 @@
+"""The exact likelihood of whitened data, split into what a new waveform costs and what it does not.
+
+    ln L(theta) = Re <s, d> - <s, s> / 2                    relative to noise alone; noise N(0, 1) in each component
+
+A signal is s = sum_m A_m(extrinsic) shift(time) h_m(intrinsic) with the polarisations h_m at 1 Mpc on the band's nodes
+(see `simulator`).  <s, d> is a sum over nodes of h_m with data that are multiplied by R^H once and for all; <s, s>
+follows from the inner products of the polarisations, because a shift in time changes none of them.  So for a
+waveform that is there, other extrinsic parameters cost a few thousand multiplications.
+
+Where the phase is a factor exp(2 i phase) and its prior is uniform it is integrated out,
+
+    ln L = ln I_0(|<s, d>|) - <s, s> / 2                                                    (Thrane & Talbot 2019, B)
+
+and drawn from its conditional, a von Mises distribution, at the end.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+import numpy as np
+import torch
+from scipy.special import ive
+from torch import Tensor
+
+from tmnre.simulator import Tensors, as_tensors
+from tmnre_gw.simulator import BinaryBlackHole
+
+CHUNK = 250
+"""waveforms of one task of a worker"""
+
+
+class Likelihood:
+    """ln L of one observation {"strain": (detectors, P)} for a simulator that is not reduced.
+
+    slow : parameters that need a new waveform; fast : those that do not.  Where the phase is integrated out
+    (`marginal_phase`) it is in neither.
+    """
+
+    def __init__(self, simulator: BinaryBlackHole, strain: np.ndarray) -> None:
+        self.simulator = simulator
+        names = simulator.prior.names
+        self.marginal_phase = simulator.quadrupole and "phase" in names and _whole_turn(simulator.prior["phase"])
+        left = [name for name in names if not (self.marginal_phase and name == "phase")]
+        self.slow = tuple(name for name in left if name not in simulator.redrawn)
+        self.fast = tuple(name for name in left if name in simulator.redrawn)
+        data = torch.as_tensor(strain, dtype=torch.complex64)
+        # <s, d> = sum_b conj((R h)_b) d_b = sum_p conj(h_p) (R^H d)_p
+        self._filtered = torch.einsum("dbp,db->dp", simulator._triangle.conj(), data)
+
+    def waveforms(self, theta: np.ndarray, pool: Executor | None = None) -> Tensors:
+        """{"h", "inner"} of `simulate`, with the inner products (N, detectors, 1 or 3) exact in the basis; where lal
+        fails they are NaN."""
+        parts = np.array_split(theta, max(1, -(-len(theta) // CHUNK)))
+        if pool is None:
+            arrays = [self.polarisations(part) for part in parts]
+        else:
+            arrays = [done.result() for done in [pool.submit(self.polarisations, part) for part in parts]]
+        stored = as_tensors({name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]})
+        return {**stored, "inner": self.inner(stored["h"])}
+
+    def polarisations(self, theta: np.ndarray) -> dict[str, np.ndarray]:
+        """What `simulate` stores, for a worker process."""
+        return self.simulator.simulate(theta, np.random.default_rng(0))
+
+    def inner(self, h: Tensor) -> Tensor:
+        """Inner products (N, detectors, 1 or 3) of the polarisations h (N, 1 or 2, P): ++, xx, +x."""
+        parts = []
+        for rows in h.split(1024):
+            y = torch.einsum("nmp,dbp->mndb", rows, self.simulator._triangle)
+            pairs = [(0, 0)] if len(y) == 1 else [(0, 0), (1, 1), (0, 1)]
+            parts.append(torch.stack([(y[i] * y[j].conj()).real.double().sum(-1) for i, j in pairs], dim=2))
+        return torch.cat(parts)
+
+    def products(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """<s, d> (N,) complex, at phase zero where it is integrated out, and <s, s> (N,)."""
+        simulator = self.simulator
+        p = simulator._columns(theta)
+        if self.marginal_phase:
+            p["phase"] = torch.zeros_like(p["phase"])
+        direction, arrival = simulator._arrival(p)
+        a = simulator._amplitudes(p, direction)
+        cycles = (arrival[..., None].float() * simulator._nodes.float()).mul_(2 * torch.pi)
+        # conj(h shift): the shift's conjugate goes with the data
+        turned = torch.complex(torch.cos(cycles), torch.sin(cycles)).mul_(self._filtered)
+        each = torch.einsum("nmp,ndp->ndm", stored["h"].conj(), turned).to(torch.complex128)
+        overlap = (a.conj() * each).sum((1, 2))
+        if simulator.quadrupole:
+            overlap = overlap * torch.exp(-2j * p["phase"])
+        inner = stored["inner"].double()
+        if a.shape[2] == 1:
+            square = (a[..., 0].abs() ** 2 * inner[..., 0]).sum(1)
+        else:
+            a = a.real
+            mixed = a[..., 0] ** 2 * inner[..., 0] + a[..., 1] ** 2 * inner[..., 1] + 2 * a.prod(-1) * inner[..., 2]
+            square = mixed.sum(1)
+        return overlap, square
+
+    def __call__(self, stored: Tensors, theta: Tensor) -> np.ndarray:
+        """ln L (N,) of parameters theta (N, D) with their waveforms, -inf where lal failed."""
+        parts = []
+        for rows in torch.arange(len(theta)).split(2048):
+            overlap, square = self.products({k: v[rows] for k, v in stored.items()}, theta[rows])
+            overlap, square = overlap.numpy(), square.numpy()
+            if self.marginal_phase:
+                size = np.abs(overlap)
+                value = size + np.log(ive(0, size)) - 0.5 * square
+            else:
+                value = overlap.real - 0.5 * square
+            parts.append(np.where(np.isfinite(value), value, -np.inf))
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def with_phase(self, stored: Tensors, theta: Tensor, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
+        """theta with the phase drawn from its conditional, and ln L (N,) there."""
+        if not self.marginal_phase:
+            return theta, self(stored, theta)
+        overlap, square = (part.numpy() for part in self.products(stored, theta))
+        twice = rng.vonmises(np.angle(overlap), np.abs(overlap))
+        phase = (twice / 2 + np.pi * rng.integers(0, 2, len(twice))) % (2 * np.pi)
+        theta = theta.clone()
+        theta[:, self.simulator.prior.names.index("phase")] = torch.from_numpy(phase)
+        return theta, (overlap * np.exp(-2j * phase)).real - 0.5 * square
+
+
+def _whole_turn(distribution) -> bool:
+    """Whether a prior is uniform over 2 pi: the cdf of an arc is its share of the turn, wherever it begins."""
+    low, high = distribution.support
+    middle = np.linspace(low, high, 9)
+    return bool(np.isclose(high - low, 2 * np.pi) and np.allclose(distribution.cdf(middle), np.linspace(0, 1, 9)))

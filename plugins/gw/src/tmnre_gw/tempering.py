@@ -1,0 +1,413 @@
+"""Exact posterior samples and evidence by sequential Monte Carlo, begun from what truncated inference leaves behind.
+
+The learned 1-d marginals make a rough joint density q, their product; populations go from it to the posterior along
+
+    target_beta = q^(1 - beta) L^beta         inside the truncated prior, with respect to the prior (uniform in u)
+
+The simulations of the last round are draws of the truncated prior whose waveforms are stored.  Each is given several
+sets of the parameters that need no new waveform, drawn from q, and weighted for the largest beta that leaves enough of
+them effective: this importance sampling costs no waveform.  From there on (Del Moral, Doucet & Jasra 2006): weights
+(L / q)^step, resampling, Metropolis steps along differences of particles (ter Braak 2006), several that keep the
+waveform for each that makes a new one.  The evidence is the product of the mean weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import optimize
+from tqdm import tqdm
+
+from tmnre.region import Box
+from tmnre.result import MarginalPosterior
+from tmnre.rows import InMemory, OnDisk
+from tmnre.simulator import Tensors
+from tmnre_gw.likelihood import Likelihood
+
+PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * np.pi), "psi": np.pi}
+ROWS_AT_ONCE = 1024
+TARGET_ACCEPTANCE = 0.234
+BINS = 50
+MIRRORED = 0.25
+"""share of the moves with a new waveform that mirror instead of stepping"""
+WALL = 0.02
+"""share of a region's width next to its edges, in which hardly any of the posterior should lie"""
+VOLUME_DRAWS = 200_000
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Effort of the exact sampler."""
+
+    particles: int = 2000
+    """posterior draws that are moved together"""
+    draws_per_waveform: int = 8
+    """sets of distance, sky, polarisation and time tried with each stored waveform; they cost no waveform"""
+    sweeps: int = 8
+    """new waveforms a particle at each temperature"""
+    final_sweeps: int = 60
+    """new waveforms a particle at the end, of which the last three quarters are kept"""
+    fast_moves: int = 4
+    """moves that keep the waveform, for each that makes a new one"""
+
+
+@dataclass
+class Population:
+    """Particles: u (N, D) in the unit cube, their waveforms, ln L (N,), ln q (N,)."""
+
+    u: np.ndarray
+    stored: Tensors
+    log_l: np.ndarray
+    log_q: np.ndarray
+
+    def chosen(self, rows: np.ndarray) -> Population:
+        """The particles of these rows, with repetition."""
+        where = torch.from_numpy(rows)
+        stored = {k: v[where] for k, v in self.stored.items()}
+        return Population(self.u[rows], stored, self.log_l[rows], self.log_q[rows])
+
+    def accept(self, taken: np.ndarray, other: Population) -> None:
+        """Replace the rows taken by another population's."""
+        for mine, theirs in ((self.u, other.u), (self.log_l, other.log_l), (self.log_q, other.log_q)):
+            mine[taken] = theirs[taken]
+        where = torch.from_numpy(taken)
+        for name, array in self.stored.items():
+            if array is not other.stored[name]:
+                array[where] = other.stored[name][where]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Posterior draws theta (S, D) of equal weight with ln L (S,) and derived quantities, the log evidence relative to
+    noise alone, and how the sampler fared."""
+
+    theta: np.ndarray
+    log_l: np.ndarray
+    log_evidence: float
+    derived: dict[str, np.ndarray]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+class Sampler:
+    """Sequential Monte Carlo of a likelihood in a region, seeded by stored simulations u (n, D) and their rows."""
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        region: Box,
+        learned: Mapping[str, MarginalPosterior],
+        settings: Sampling,
+        rng: np.random.Generator,
+        pool: Executor | None = None,
+    ) -> None:
+        self.likelihood, self.region, self.settings, self.rng, self.pool = likelihood, region, settings, rng, pool
+        self.simulator = likelihood.simulator
+        prior = self.simulator.prior
+        self.names = prior.names
+        self.slow, self.fast = (prior.columns(names) for names in (likelihood.slow, likelihood.fast))
+        self.low, self.high = np.array([region.cube[name] for name in self.names]).T
+        self.wraps = np.array([_is_periodic(prior, name) for name in self.names]) & (self.high - self.low > 0.999)
+        self.rough = {
+            column: _Histogram.of(prior, region, self.names[column], learned.get(self.names[column]))
+            for column in (*self.slow, *self.fast)
+        }
+        self.mirrored = _mirrored(prior)
+        self.length = {"slow": 0.5, "fast": 0.5}
+        self.acceptance = {"slow": 0.0, "fast": 0.0}
+        self.waveforms = self.evaluations = 0
+
+    def run(self, u: np.ndarray, rows: InMemory | OnDisk, progress=tqdm) -> Draws:
+        """Posterior draws, from simulations of the region."""
+        how, rng = self.settings, self.rng
+        population, beta, log_z, variance, efficiency, seeds = self._begin(u, rows, progress)
+        temperatures, kept = [beta], []
+        with progress(total=how.final_sweeps, desc="exact posterior", unit="sweep") as bar:
+            while beta < 1:
+                apart = population.log_l - population.log_q
+                step = largest_step(apart, 0.0, 1 - beta, how.particles / 2)
+                beta = 1.0 if step == 1 - beta else beta + step
+                w = np.exp(step * (apart - apart.max()))
+                log_z += np.log(w.mean()) + step * apart.max()
+                variance += w.var() / w.mean() ** 2 / len(w)
+                population = population.chosen(_systematic(w, how.particles, rng))
+                if beta < 1:
+                    for _ in range(how.sweeps):
+                        self._sweep(population, beta)
+                temperatures.append(beta)
+            every = max(1, how.final_sweeps // 12)
+            for i in range(how.final_sweeps):
+                self._sweep(population, 1.0)
+                if i >= how.final_sweeps // 4 and i % every == every - 1:
+                    kept.append((population.u.copy(), *self._finished(population)))
+                bar.update()
+        chain = np.stack([part[0] for part in kept])
+        record = {
+            "effective_samples": self._effective(chain),
+            "drift_sd": self._drift(chain),
+            "log_evidence_sd": float(np.sqrt(variance)),
+            "importance_efficiency": efficiency,
+            "importance_draws": seeds,
+            "waveforms": self.waveforms,
+            "likelihood_evaluations": self.evaluations,
+            "temperatures": temperatures,
+            "acceptance": dict(self.acceptance),
+            "at_walls": self._at_walls(chain.reshape(-1, chain.shape[2])),
+        }
+        theta, log_l = (np.concatenate([part[i] for part in kept]) for i in (1, 2))
+        derived = {name: np.concatenate([part[3][name] for part in kept]) for name in self.simulator.derived}
+        return Draws(theta, log_l, log_z, derived, record)
+
+    # importance sampling of what is stored
+
+    def _begin(self, u: np.ndarray, rows: InMemory | OnDisk, progress):
+        """The first population and its inverse temperature, log evidence there with its variance, and how efficient
+        importance sampling alone would be."""
+        how, rng = self.settings, self.rng
+        parts = []
+        with progress(total=len(u), desc="importance sampling", unit="waveform") as bar:
+            for which in torch.arange(len(u)).split(ROWS_AT_ONCE):
+                stored = rows.take(which)
+                for _ in range(how.draws_per_waveform):
+                    trial = u[which.numpy()].copy()
+                    for column in self.fast:
+                        trial[:, column] = self.rough[column].draw(len(trial), rng)
+                    log_slow, log_fast = (self._log_q(trial, columns) for columns in (self.slow, self.fast))
+                    parts.append((trial[:, self.fast], which, self._log_l(trial, stored), log_slow, log_fast))
+                bar.update(len(which))
+        fast, which, log_l, log_slow, log_fast = (np.concatenate(part) for part in zip(*parts, strict=True))
+        self.evaluations += len(which)
+        if not np.isfinite(log_l).any():
+            raise ValueError("no stored simulation has a likelihood; the region and the data do not belong together")
+        apart = log_l - log_slow - log_fast  # weights (q^(1 - beta) L^beta) / q_fast
+        beta = largest_step(apart, log_slow, 1.0, 2 * how.particles)
+        total = _weights(apart, log_slow, beta)
+        log_z = np.log(total.mean()) + _largest(apart, log_slow, beta) + self._log_volume()
+        rows_of = _systematic(total, how.particles, rng)
+        start = u[which[rows_of]].copy()
+        start[:, self.fast] = fast[rows_of]
+        stored = rows.take(torch.from_numpy(which[rows_of]))
+        stored = {"h": stored["h"].clone(), "inner": self.likelihood.inner(stored["h"])}
+        log_q = self._log_q(start, (*self.slow, *self.fast))
+        population = Population(start, stored, self._log_l(start, stored), log_q)
+        at_one = _weights(apart, log_slow, 1.0)
+        efficiency = _effective_size(at_one) / len(at_one)
+        return population, beta, log_z, 1 / _effective_size(total) - 1 / len(total), efficiency, len(total)
+
+    def _log_q(self, u: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+        """ln q (N,) of some columns of u (N, D)."""
+        return sum((self.rough[column].log_density(u[:, column]) for column in columns), np.zeros(len(u)))
+
+    def _log_volume(self) -> float:
+        """Log of the prior mass of what the simulations are drawn from: the box of this region with the bounds on what
+        follows from the simulated parameters alone, relative to the prior with its own constraints."""
+        prior, rng = self.simulator.prior, np.random.default_rng(0)
+        whole = Box.full(prior, self.simulator.constraints)
+
+        def share(region: Box, *, everything: bool) -> float:
+            theta = torch.from_numpy(prior.from_cube(region.sample(VOLUME_DRAWS, rng)))
+            derived = self.simulator.derive(theta)
+            if everything and (missing := set(region.derived) - set(derived)):
+                # constraints on sky or time, which no waveform is needed for
+                none = {"inner": torch.zeros(len(theta), len(self.simulator.network.names), 3)}
+                every = self.simulator.derive(theta, none)
+                derived = {**derived, **{name: every[name] for name in missing}}
+            allowed = np.broadcast_to(np.asarray(region.allows(derived)), len(theta))
+            return float(allowed.mean())
+
+        # q is a density of the whole cube, so the fast parameters' box is counted already
+        slow = np.prod(self.high[self.slow] - self.low[self.slow])
+        return float(np.log(slow * share(self.region, everything=False) / share(whole, everything=True)))
+
+    # Metropolis steps
+
+    def _sweep(self, population: Population, beta: float) -> None:
+        for _ in range(self.settings.fast_moves if self.fast else 0):
+            self._move(population, beta, "fast")
+        if self.mirrored and self.rng.random() < MIRRORED:
+            self._mirror(population, beta)
+        else:
+            self._move(population, beta, "slow" if self.slow else "fast")
+
+    def _mirror(self, population: Population, beta: float) -> None:
+        """One Metropolis step that turns every orbit over, as seen on the sky: theta_jn to pi - theta_jn, psi to -psi.
+
+        Detectors that are nearly parallel hardly tell the two apart, and steps along differences do not cross.
+        """
+        proposal = population.u.copy()
+        proposal[:, self.mirrored] = 1 - proposal[:, self.mirrored]
+        kind = "slow" if set(self.mirrored) & set(self.slow) else "fast"
+        self.acceptance["mirror"] = float(self._propose(population, beta, proposal, kind).mean())
+
+    def _move(self, population: Population, beta: float, kind: str) -> None:
+        """One Metropolis step of all particles: of everything with a new waveform, or of the fast parameters."""
+        rng, u = self.rng, population.u
+        n = len(u)
+        columns = self.fast if kind == "fast" else [*self.slow, *self.fast]
+        first, second = (rng.permutation(n) for _ in range(2))
+        difference = u[first] - u[second]
+        difference = np.where(self.wraps, (difference + 0.5) % 1.0 - 0.5, difference)[:, columns]
+        jump = rng.random() < 0.1  # all the way, from mode to mode
+        factor = 1.0 if jump else self.length[kind] * rng.gamma(4, 0.25, (n, 1))
+        proposal = u.copy()
+        scatter = 1e-5 * (self.high - self.low)[columns] * rng.normal(size=difference.shape)
+        proposal[:, columns] += factor * difference + scatter
+        proposal = np.where(self.wraps, self.low + (proposal - self.low) % 1.0, proposal)
+        taken = self._propose(population, beta, proposal, kind)
+        if not jump:
+            self.acceptance[kind] = float(taken.mean())
+            self.length[kind] *= np.exp(self.acceptance[kind] - TARGET_ACCEPTANCE)
+
+    def _propose(self, population: Population, beta: float, proposal: np.ndarray, kind: str) -> np.ndarray:
+        """Accept or refuse u (N, D) of a symmetric proposal; which were taken (N,)."""
+        n = len(proposal)
+        inside = np.flatnonzero(self.region.contains(proposal))
+        log_q = self._log_q(proposal, (*self.slow, *self.fast))
+        found = Population(proposal, population.stored, np.full(n, -np.inf), log_q)
+        if kind == "slow" and len(inside):
+            found.stored = {k: v.clone() for k, v in population.stored.items()}
+            made = self.likelihood.waveforms(self.simulator.prior.from_cube(proposal[inside]), self.pool)
+            for name, array in made.items():
+                found.stored[name][torch.from_numpy(inside)] = array.to(found.stored[name].dtype)
+            self.waveforms += len(inside)
+        where = torch.from_numpy(inside)
+        found.log_l[inside] = self._log_l(proposal[inside], {k: v[where] for k, v in found.stored.items()})
+        self.evaluations += len(inside)
+        gain = beta * (found.log_l - population.log_l) + (1 - beta) * (found.log_q - population.log_q)
+        taken = np.log(self.rng.random(n)) < gain
+        population.accept(taken, found)
+        return taken
+
+    def _log_l(self, u: np.ndarray, stored: Tensors) -> np.ndarray:
+        """ln L (N,) where the region allows, else -inf."""
+        if not len(u):
+            return np.empty(0)
+        theta = torch.from_numpy(self.simulator.prior.from_cube(u))
+        allowed = self.region.allows(self.simulator.derive(theta, stored))
+        return np.where(np.asarray(allowed), self.likelihood(stored, theta), -np.inf)
+
+    # what is left
+
+    def _finished(self, population: Population) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """theta with a phase, ln L with it, and derived quantities."""
+        theta = torch.from_numpy(self.simulator.prior.from_cube(population.u))
+        theta, log_l = self.likelihood.with_phase(population.stored, theta, self.rng)
+        derived = {k: v.numpy() for k, v in self.simulator.derive(theta, population.stored).items()}
+        return theta.numpy(), log_l, derived
+
+    def _coordinates(self, chain: np.ndarray) -> np.ndarray:
+        """Of snapshots u (K, N, D): what means and correlations make sense of."""
+        moved = [*self.slow, *self.fast]
+        return np.where(self.wraps, np.cos(2 * np.pi * chain), chain)[..., moved]
+
+    def _effective(self, chain: np.ndarray) -> float:
+        """Independent draws among snapshots u (K, N, D), by the correlation of each particle with its own past."""
+        x = self._coordinates(chain)
+        x = (x - x.mean((0, 1))) / np.maximum(x.std((0, 1)), 1e-12)
+        k = len(x)
+        correlation = [float((x[: k - lag] * x[lag:]).mean((0, 1)).max()) for lag in range(1, k)]
+        time = 1.0
+        for lag, value in enumerate(correlation, start=1):
+            if value < 0.05:
+                break
+            time += 2 * value * (1 - lag / k)
+        return k * x.shape[1] / time
+
+    def _drift(self, chain: np.ndarray) -> float:
+        """Halves of the final sweeps against each other, in sd: what has not settled shows."""
+        x = self._coordinates(chain)
+        halves = np.array([half.mean((0, 1)) for half in np.array_split(x, 2)])
+        return float(np.abs(np.diff(halves, axis=0) / np.maximum(x.std((0, 1)), 1e-12)).max())
+
+    def _at_walls(self, u: np.ndarray) -> dict[str, float]:
+        """Share of the posterior next to an edge that truncation made, where it is not nothing."""
+        width = self.high - self.low
+        below = (u < self.low + WALL * width) & (self.low > 0)
+        above = (u > self.high - WALL * width) & (self.high < 1)
+        shares = (below | above).mean(0)
+        return {name: float(s) for name, s in zip(self.names, shares, strict=True) if s > 1e-3 and name != "phase"}
+
+
+@dataclass(frozen=True)
+class _Histogram:
+    """A density in u by even bins of the region's interval of a parameter, from its learned marginal."""
+
+    low: float
+    width: float
+    mass: np.ndarray
+
+    @classmethod
+    def of(cls, prior, region: Box, name: str, marginal: MarginalPosterior | None) -> _Histogram:
+        low, high = region.cube[name]
+        mass = np.full(BINS, 1 / BINS)
+        if marginal is not None:
+            u = prior[name].cdf(marginal.samples[:, 0])
+            mass = 0.9 * np.histogram(u, BINS, (low, high), weights=marginal.weights)[0] + 0.1 * mass
+        return cls(low, high - low, mass / mass.sum())
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """u (n,)."""
+        cell = rng.choice(len(self.mass), n, p=self.mass)
+        return self.low + self.width * (cell + rng.random(n)) / len(self.mass)
+
+    def log_density(self, u: np.ndarray) -> np.ndarray:
+        """Log density (n,) in u, that of the nearest bin outside."""
+        cell = ((u - self.low) / self.width * len(self.mass)).astype(int).clip(0, len(self.mass) - 1)
+        return np.log(self.mass[cell] * len(self.mass) / self.width)
+
+
+def _is_periodic(prior, name: str) -> bool:
+    low, high = prior[name].support
+    return name in PERIODS and bool(np.isclose(high - low, PERIODS[name]))
+
+
+def _mirrored(prior) -> list[int]:
+    """Columns of theta_jn and psi, where the prior has them and is symmetric, so that mirrored is 1 - u."""
+    names = ("theta_jn", "psi")
+    levels = np.linspace(0, 1, 9)
+    if not set(names) <= set(prior.names):
+        return []
+    even = [np.allclose(prior[n].quantile(levels) + prior[n].quantile(1 - levels), np.pi, atol=1e-6) for n in names]
+    return prior.columns(names) if all(even) else []
+
+
+def largest_step(log_l: np.ndarray, log_w: np.ndarray | float, most: float, effective: float) -> float:
+    """The largest inverse temperature, at most `most`, at which weights exp(log_w + beta log_l) leave so many draws
+    effective."""
+
+    def excess(beta: float) -> float:
+        return _effective_size(_weights(log_l, log_w, beta)) - effective
+
+    if excess(most) > 0:
+        return most
+    if excess(0.0) <= 0:
+        return 0.0
+    return float(optimize.brentq(excess, 0.0, most))
+
+
+def _largest(log_l: np.ndarray, log_w: np.ndarray | float, beta: float) -> float:
+    return float((_tempered(log_l, beta) + log_w).max())
+
+
+def _tempered(log_l: np.ndarray, beta: float) -> np.ndarray:
+    return np.where(np.isfinite(log_l), beta * log_l, -np.inf) if beta else np.where(np.isfinite(log_l), 0.0, -np.inf)
+
+
+def _weights(log_l: np.ndarray, log_w: np.ndarray | float, beta: float) -> np.ndarray:
+    log_total = _tempered(log_l, beta) + log_w
+    return np.exp(log_total - log_total.max())
+
+
+def _effective_size(w: np.ndarray) -> float:
+    return float(w.sum() ** 2 / np.square(w).sum())
+
+
+def _systematic(w: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """n rows in proportion to weights, each at least the whole part of its share."""
+    levels = (rng.random() + np.arange(n)) / n
+    rows = np.searchsorted(np.cumsum(w) / w.sum(), levels)
+    return rng.permutation(np.minimum(rows, len(w) - 1))

@@ -1,0 +1,223 @@
+"""The exact step: its likelihood against the direct sum, its sampler against a Gaussian with known evidence."""
+
+import numpy as np
+import pytest
+import torch
+from bilby.core.prior import Cosine, PowerLaw, Sine, Uniform
+from scipy.special import ive
+from scipy.stats import multivariate_normal
+from tqdm import tqdm
+
+import tmnre
+from tmnre.region import Box
+from tmnre.result import MarginalPosterior
+from tmnre.rows import InMemory
+from tmnre_gw.band import Band, Whitening
+from tmnre_gw.bilby_side import split_priors
+from tmnre_gw.detectors import Network
+from tmnre_gw.injection import noise, sampled, whitened_signal
+from tmnre_gw.likelihood import Likelihood
+from tmnre_gw.simulator import BinaryBlackHole
+from tmnre_gw.tempering import Sampler, Sampling
+
+TURN = Uniform(0, 2 * np.pi)
+PRIORS = {
+    "chirp_mass": Uniform(20, 40),
+    "mass_ratio": Uniform(0.3, 1),
+    "theta_jn": Sine(),
+    "phase": TURN,
+    "luminosity_distance": PowerLaw(2, 300, 1000),
+    "ra": TURN,
+    "dec": Cosine(),
+    "psi": Uniform(0, np.pi),
+    "time": Uniform(-0.05, 0.05),
+}
+ALIGNED = {"chi_1": Uniform(-0.5, 0.5), "chi_2": Uniform(-0.5, 0.5)}
+PRECESSING = {
+    **{f"a_{i}": Uniform(0, 0.9) for i in (1, 2)},
+    **{f"tilt_{i}": Sine() for i in (1, 2)},
+    **{"phi_12": TURN, "phi_jl": TURN},
+}
+
+
+def _simulator(approximant):
+    spins = ALIGNED if approximant == "IMRPhenomXAS" else PRECESSING
+    band = Band(4.0, 20.0, 300.0, 20.0, harmonics=approximant == "IMRPhenomXPHM")
+    psd = 1e-46 * ((band.frequencies_hz / 100) ** -4 + 2)
+    split = split_priors({**PRIORS, **spins})
+    return BinaryBlackHole(
+        split.free,
+        split.fixed,
+        Network.at(("H1", "L1"), 1126259462.4),
+        band,
+        Whitening.of(band, np.stack([psd, psd])),
+        approximant=approximant,
+        reference_frequency_hz=20.0,
+    )
+
+
+@pytest.fixture(scope="module", params=["IMRPhenomPv2", "IMRPhenomXAS", "IMRPhenomXPHM"])
+def case(request):
+    """Simulator, data with a signal in it, parameters near that signal and their waveforms."""
+    simulator = _simulator(request.param)
+    theta = simulator.prior.sample(6, np.random.default_rng(1))
+    stored = {k: torch.from_numpy(v) for k, v in simulator.simulate(theta, np.random.default_rng(0)).items()}
+    theta = torch.from_numpy(theta)
+    signal = simulator.signal(stored, theta)
+    data = (signal[0] + torch.from_numpy(noise(tuple(signal.shape[1:]), 3))).to(torch.complex64)
+    return simulator, data.numpy(), stored, theta, signal
+
+
+def test_likelihood_is_the_direct_one(case):
+    simulator, data, _, theta, signal = case
+    likelihood = Likelihood(simulator, data)
+    found = likelihood(likelihood.waveforms(theta.numpy()), theta)
+    signal = signal.numpy().astype(complex)
+    overlap, square = np.einsum("ndp,dp->n", signal.conj(), data), (np.abs(signal) ** 2).sum((1, 2))
+    size = np.abs(overlap)
+    direct = size + np.log(ive(0, size)) if simulator.quadrupole else overlap.real
+    # a shift in time is interpolated: squared relative error of 1e-5 (see `band`), and single precision
+    np.testing.assert_allclose(found, direct - 0.5 * square, atol=1e-5 * square.max() + 1e-3)
+    assert likelihood.marginal_phase == simulator.quadrupole
+    assert set(likelihood.slow) | set(likelihood.fast) == set(simulator.prior.names) - (
+        {"phase"} if simulator.quadrupole else set()
+    )
+
+
+def test_the_phase_is_integrated_out_exactly(case):
+    simulator, data, _, theta, _ = case
+    if not simulator.quadrupole:
+        pytest.skip("the phase is no factor of this waveform")
+    likelihood = Likelihood(simulator, data)
+    stored = likelihood.waveforms(theta.numpy())
+    overlap, square = likelihood.products(stored, theta)
+    phases = np.arange(256) * 2 * np.pi / 256  # the trapezoid rule is exact for a periodic analytic function
+    each = (overlap.numpy()[:, None] * np.exp(-2j * phases)).real - 0.5 * square.numpy()[:, None]
+    mean = np.logaddexp.reduce(each, axis=1) - np.log(256)
+    np.testing.assert_allclose(likelihood(stored, theta), mean, atol=1e-6)
+    # and a drawn phase has the likelihood that the simulator's own signal at that phase has
+    drawn, log_l = likelihood.with_phase(stored, theta, np.random.default_rng(0))
+    signal = simulator.signal(stored, drawn).numpy().astype(complex)
+    direct = np.einsum("ndp,dp->n", signal.conj(), data).real - 0.5 * (np.abs(signal) ** 2).sum((1, 2))
+    np.testing.assert_allclose(log_l, direct, atol=1e-5 * square.max() + 1e-3)
+
+
+def test_an_injection_is_the_simulators_signal(case):
+    simulator, _, stored, theta, signal = case
+    truth = dict(zip(simulator.prior.names, theta[0].tolist(), strict=True))
+    truth["geocent_time"] = truth.pop("time")
+    spectrum = whitened_signal(
+        truth,
+        simulator.network,
+        simulator.band,
+        simulator.whitening,
+        approximant=simulator.waveform.approximant,
+        reference_frequency_hz=20.0,
+    )
+    projected = np.einsum("dfp,df->dp", simulator.whitening.basis, spectrum)
+    assert np.linalg.norm(projected - signal[0].numpy()) ** 2 < 1e-5 * np.linalg.norm(spectrum) ** 2
+    known = sampled(truth, simulator.network)
+    direction = simulator.network.direction_in_frame(
+        *(torch.tensor([known[n]]).double() for n in ("zenith", "azimuth"))
+    )
+    ra, dec = simulator.network.sky(direction, torch.tensor([truth["geocent_time"]], dtype=torch.float64))
+    assert (float(ra), float(dec)) == pytest.approx((truth["ra"], truth["dec"]), abs=1e-6)
+
+
+class _Gaussian:
+    """A simulator and likelihood whose posterior is a Gaussian in u: two parameters need a waveform, two do not."""
+
+    prior = tmnre.Prior({name: tmnre.Uniform(0, 1) for name in "abcd"})
+    redrawn, derived, constraints = ("c", "d"), ("sum",), {}
+    slow, fast, marginal_phase = ("a", "b"), ("c", "d"), False
+    mean = np.array([0.4, 0.5, 0.6, 0.5])
+    covariance = 0.02**2 * (0.3 * np.eye(4) + 0.7)
+
+    @property
+    def simulator(self):
+        return self
+
+    def derive(self, theta, stored=None):
+        return {} if stored is None else {"sum": theta.sum(1)}
+
+    def waveforms(self, theta, pool=None):
+        return {"h": torch.from_numpy(theta[:, :2].copy()), "inner": torch.zeros(len(theta), 1)}
+
+    def inner(self, h):
+        return torch.zeros(len(h), 1)
+
+    def __call__(self, stored, theta):
+        # the waveform has to be that of the parameters
+        x = np.concatenate([stored["h"].numpy(), theta.numpy()[:, 2:]], axis=1)
+        return multivariate_normal.logpdf(x, self.mean, self.covariance)
+
+    def with_phase(self, stored, theta, rng):
+        return theta, self(stored, theta)
+
+
+class _Mirrored(_Gaussian):
+    """The same, of an orientation: with a second mode, its mirror image, that is a third as high."""
+
+    prior = tmnre.Prior(
+        a=tmnre.Uniform(0, 1), theta_jn=tmnre.Sine(), psi=tmnre.Uniform(0, np.pi), d=tmnre.Uniform(0, 1)
+    )
+    redrawn, slow, fast = ("psi", "d"), ("a", "theta_jn"), ("psi", "d")
+    mean = np.array([0.4, 0.8, 0.7, 0.5])
+
+    def __call__(self, stored, theta):
+        u = self.prior.to_cube(theta.numpy())
+        other = np.where([False, True, True, False], 1 - self.mean, self.mean)
+        both = [multivariate_normal.logpdf(u, mean, 0.02**2 * np.eye(4)) for mean in (self.mean, other)]
+        return np.logaddexp(np.log(0.75) + both[0], np.log(0.25) + both[1])
+
+
+def _sampled(region, seed=0, gaussian=None):
+    rng = np.random.default_rng(seed)
+    gaussian = gaussian or _Gaussian()
+    u = region.sample(4000, rng)
+    rows = InMemory({k: v.numpy() for k, v in gaussian.waveforms(gaussian.prior.from_cube(u)).items()})
+    # marginals as they may be learned: off by half a standard deviation, and too wide by half
+    learned = {
+        name: MarginalPosterior((name,), rng.normal(m + 0.01, 0.03, (4000, 1)).clip(0, 1), np.zeros(4000))
+        for name, m in zip("abcd", gaussian.mean, strict=True)
+        if name in gaussian.prior
+    }
+    how = Sampling(particles=800, draws_per_waveform=4, sweeps=4, final_sweeps=48, fast_moves=2)
+    quiet = lambda **options: tqdm(disable=True, **options)  # noqa: E731 - a bar that is not drawn
+    return Sampler(gaussian, region, learned, how, rng).run(u, rows, quiet)
+
+
+def test_draws_and_evidence_of_a_known_gaussian():
+    region = Box({name: (0.3, 0.8) for name in "abcd"})
+    draws = _sampled(region)
+    n = draws.record["effective_samples"]
+    assert n > 800
+    sd = 0.02
+    np.testing.assert_allclose(draws.theta.mean(0), _Gaussian.mean, atol=5 * sd / n**0.5)
+    # the relative error of a variance is sqrt(2 / n)
+    np.testing.assert_allclose(np.cov(draws.theta.T), _Gaussian.covariance, atol=5 * sd**2 * (2 / n) ** 0.5)
+    # the likelihood is a density in u, all of it inside the region
+    assert abs(draws.log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
+    assert draws.record["at_walls"] == {} and draws.record["waveforms"] > 0
+
+
+def test_a_bound_on_a_derived_quantity_cuts_the_evidence_in_half():
+    half = float(_Gaussian.mean.sum())
+    draws = _sampled(Box({name: (0.3, 0.8) for name in "abcd"}, {"sum": (-np.inf, half)}))
+    assert (draws.derived["sum"] <= half).all()
+    assert draws.log_evidence == pytest.approx(np.log(0.5), abs=4 * max(draws.record["log_evidence_sd"], 0.05))
+
+
+def test_a_region_that_cuts_the_posterior_is_noticed():
+    draws = _sampled(Box({"a": (0.4, 0.8), **{name: (0.3, 0.8) for name in "bcd"}}))
+    # half of the posterior is gone, the rest is at the wall
+    assert set(draws.record["at_walls"]) == {"a"} and draws.record["at_walls"]["a"] > 0.1
+
+
+def test_both_orientations_get_their_share():
+    region = Box({"a": (0.3, 0.8), "theta_jn": (0.0, 1.0), "psi": (0.0, 1.0), "d": (0.3, 0.8)})
+    draws = _sampled(region, gaussian=_Mirrored())
+    share = (draws.theta[:, 1] < np.pi / 2).mean()
+    # of as many draws as particles were moved
+    assert share == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 800) ** 0.5)
+    assert draws.record["acceptance"]["mirror"] > 0.2
