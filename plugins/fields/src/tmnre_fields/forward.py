@@ -4,8 +4,8 @@
     s_nu = window( beam_nu * sum_c mixing_{nu c} f_c(z_c) )     f pixel by pixel (`tmnre_fields.pointwise`)
     x_nu = mask (s_nu + noise)   or   mask Poisson(exposure s_nu)
 
-Noise is Gaussian, its standard deviation one number or a map.  The spectrum's parameters theta are fixed, or free with a
-prior; in both cases p(x | z) does not know of them.
+Noise is Gaussian, its standard deviation one number or a map.  The spectrum's parameters theta are fixed, or free with
+a prior; in both cases p(x | z) does not know of them.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class FieldModel:
     noise : standard deviation of the Gaussian noise in data units, a number or (V, *grid); 0 with Poisson counts.
     exposure : counts per unit of signal, a number or (V, *grid): data are Poisson counts; None: they are not.
     mask : (V, *grid), True where there are data; None: everywhere.
+    nuisance : (n, generator) -> (n, V, *grid), what else there is in the data and is not asked for: drawn anew with the
+        noise, so that what is learned is marginal over it.  `log_likelihood` does not know of it.
     prior : of the spectrum's parameters; None: `power` are tensors or functions of nothing.
     """
 
@@ -54,6 +56,7 @@ class FieldModel:
     noise: float | Tensor = 0.0
     exposure: float | Tensor | None = None
     mask: Tensor | None = None
+    nuisance: Callable[[int, torch.Generator], Tensor] | None = None
     prior: Prior | None = None
 
     def __post_init__(self) -> None:
@@ -98,6 +101,8 @@ class FieldModel:
 
     def observe(self, signal: Tensor, generator: torch.Generator) -> Tensor:
         """Data x (N, V, *grid): noise or counts drawn anew; zero where there are none."""
+        if self.nuisance is not None:
+            signal = signal + self.nuisance(len(signal), generator)
         if self.exposure is None:
             x = signal + self._sd * torch.randn(signal.shape, generator=generator, dtype=signal.dtype)
         else:

@@ -1,10 +1,10 @@
 """The estimator's network: data to information about the field, pixel by pixel and from afar.
 
 It starts from a line: of x and its softened logarithm asinh(x / 2 s), the one more correlated with the field A z is
-regressed on it, h = alpha + beta A z + scatter, so that at first every pixel holds the pseudo-datum y = (h - alpha) / beta
-with precision d = beta^2 / var(scatter).  For a linear model that is the end of it.  A U-Net of the data, of y and of
-its homogeneous Wiener filter (what the pixel's surroundings say of it, as far as a line can tell), with a network
-pixel by pixel on top, corrects both,
+regressed on it, h = alpha + beta A z + scatter, so that at first every pixel holds the pseudo-datum
+y = (h - alpha) / beta with precision d = beta^2 / var(scatter).  For a linear model that is the end of it.  A U-Net of
+the data, of y and of its homogeneous Wiener filter (what the pixel's surroundings say of it, as far as a line can
+tell), with a network pixel by pixel on top, corrects both,
 
     y -> y + sd f_1(x),    log d -> log d + f_2(x),
 
@@ -30,7 +30,7 @@ class Network:
 
     widths: tuple[int, ...] = (8, 16, 32)
     """channels of the U-Net at every level, finest first; levels reach twice as far each"""
-    hidden: int = 24
+    hidden: int = 16
     """width of the network pixel by pixel behind it"""
     low_rank: int = 0
     """rank of the part of the precision that ties distant pixels (an offset, a gain common to all); 0: none"""
@@ -69,7 +69,7 @@ class InformationNet(nn.Module):
             nn.Conv2d(2 * settings.hidden, settings.hidden, 1),
             nn.GELU(),
             nn.Conv2d(settings.hidden, outputs, 1),
-        )
+        ).to(memory_format=torch.channels_last)
         with torch.no_grad():
             self.head[-1].weight.zero_()
             self.head[-1].bias.zero_()
@@ -110,7 +110,7 @@ class InformationNet(nn.Module):
                     best = (explained, number, h.mean() - beta * t_mean, beta, spread)
             _, number, alpha, beta, spread = best
             if float(best[0]) < 1e-4:
-                raise ValueError("the data do not correlate with the field in any pixel; is the response the right one?")
+                raise ValueError("the data do not correlate with the field in any pixel; is it the right response?")
             # pixel by pixel, from N simulations known to sqrt(2 / N): the smooth and the global part is the network's
             precision = torch.zeros_like(self.observed[v])
             precision[where] = beta.square() / spread if self._uneven(spread, len(x)) else beta.square() / spread.mean()
@@ -151,7 +151,8 @@ class InformationNet(nn.Module):
         maps = self.unet({"x": images})
         along = (1, -1, *(1,) * (images.ndim - 2))
         standard = (images - self.mean.view(along)) / self.scale.view(along)
-        out = response.sky.from_images(self.head(torch.cat([standard, maps], 1)))
+        joined = torch.cat([standard, maps], 1).contiguous(memory_format=torch.channels_last)
+        out = response.sky.from_images(self.head(joined).contiguous())
         shift, factor, *ranks = out.split(response.channels, 1)
         sd = self.precision.clamp_min(1e-30).rsqrt()
         # a factor of e^8 either way is more than any posterior needs, and keeps a first step finite

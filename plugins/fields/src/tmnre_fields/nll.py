@@ -2,8 +2,8 @@
 
     -log r(x, z) = <z, Q z> / 2 - <b, z> + <b, mu> / 2 - log det(P Q~) / 2
 
-with Q~ = P^-1 + Q, Q mu = b, in nat.  Under a tempered proposal p~(z) ~ p(z) exp(g b_t . z - g z^T Q_t z / 2) the data's
-posterior has information Q + g Q_t, b + g b_t; that is what meets the simulations, and Q, b alone are reported.
+with Q~ = P^-1 + Q, Q~ mu = b, in nat.  Under a tempered proposal p~(z) ~ p(z) exp(g b_t . z - g z^T Q_t z / 2) the
+data's posterior has information Q + g Q_t, b + g b_t; that is what meets the simulations, and Q, b are reported.
 
 Two solutions by conjugate gradients a sample give all of it: mu, and K^-1 w for white w.  The gradient needs no more,
 

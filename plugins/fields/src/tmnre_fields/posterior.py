@@ -52,6 +52,11 @@ class Posterior:
             return matrix * modes
         return torch.einsum("ndc...,nd...->nc..." if transpose else "ncd...,nd...->nc...", matrix.to(modes), modes)
 
+    @property
+    def root(self) -> Tensor:
+        """R (N, C, C, *mode_shape), or (N, 1, *mode_shape) for one component."""
+        return self._preconditioner[0]
+
     def coloured(self, t: Tensor) -> Tensor:
         """R t."""
         return self._transformed(self._preconditioner[0], t)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tmnre.descent import train_network
 from tmnre.analysis import Training
+from tmnre.descent import train_network
 from tmnre_fields.forward import FieldModel
 from tmnre_fields.information import Information
 from tmnre_fields.network import InformationNet
@@ -68,7 +68,7 @@ def simulate(
     batch: int = 64,
     progress: Callable[..., tqdm] | None = None,
 ) -> Simulations:
-    """n simulations from the prior, or from a tempered proposal by perturb-and-optimise; theta (n, D) of free spectra."""
+    """n simulations from the prior, or from a tempered proposal by perturb-and-optimise; theta (n, D) of spectra."""
     power = model.power(theta)
     if proposal is None:
         z = model.draw(n, generator, theta)
@@ -88,7 +88,7 @@ def train(
     peak: float | None = None,
     **reporting,
 ) -> list[dict[str, float]]:
-    """Train by the negative log-likelihood, in nat per data pixel; returns the curve of `tmnre.descent.train_network`."""
+    """Train by the negative log-likelihood, in nat per data pixel; returns the curve of `train_network`."""
     pixels = float(network.observed.sum())
     proposal = simulations.proposal
 
