@@ -10,6 +10,14 @@ plugin = Plugin(
         "demo": RecipeEntry(
             target="tmnre_fields.recipes.demo:recipe",
             summary="exponentiated Gaussian random field in noise: amplitude and slope of its power spectrum",
-        )
+        ),
+        "expgrf": RecipeEntry(
+            target="tmnre_fields.recipes.expgrf:recipe",
+            summary="every pixel of an exponentiated Gaussian field in noise, in rounds for this observation",
+        ),
+        "wmap": RecipeEntry(
+            target="tmnre_fields.recipes.wmap:recipe",
+            summary="the CMB on the whole sky from WMAP's seven-year V and W bands outside the mask",
+        ),
     },
 )

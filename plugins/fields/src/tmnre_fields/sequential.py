@@ -1,0 +1,297 @@
+"""Rounds for one observation: simulate, learn, weaken what was learned to the next proposal; then draw.
+
+    prior -> simulations -> network -> Q, b of the observation -> tempered proposal -> simulations -> ...
+
+What every round brought is measured on the same simulations, held out, of the last proposal: the mean log ratio of each
+round's network there.  With a truth known, the error of each round's mean and its z-scores stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tmnre import Analysis, Training
+from tmnre.files import read_json, write_json
+from tmnre.procedure import Place, Procedure
+from tmnre.result import MarginalPosterior, Result
+from tmnre_fields.forward import FieldModel
+from tmnre_fields.information import Information
+from tmnre_fields.network import InformationNet, Network
+from tmnre_fields.nll import negative_log_ratio
+from tmnre_fields.posterior import Posterior
+from tmnre_fields.simulations import Simulations, simulate, train
+from tmnre_fields.tempering import solve
+
+TRAINING = Training(batch_size=32, validation_fraction=0.05)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How many rounds, and how hard each works."""
+
+    simulations: tuple[int, ...] = (2000, 1000, 1000)
+    """new simulations of every round; noise is drawn anew at every use, the fields are not"""
+    steps: tuple[int, ...] = (600, 300, 300)
+    """optimiser steps of every round"""
+    thresholds: tuple[float, ...] = (10.0, 10.0)
+    """chi2 of every later round's proposal, in units of the posterior's own: 10 holds errors of three sd in all"""
+    fitted: int = 500
+    """simulations that the starting line and the normalisation are fitted to"""
+    held_out: int = 200
+    """simulations of the last proposal on which all rounds are compared"""
+    draws: int = 400
+    """posterior draws at the end; the standard deviation per pixel is known to 1 / sqrt(2 draws)"""
+    kept: int = 100
+    """how many of the draws are written"""
+
+    def __post_init__(self) -> None:
+        if not len(self.simulations) == len(self.steps) == len(self.thresholds) + 1:
+            raise ValueError(
+                f"a course of {len(self.simulations)} rounds needs as many steps and one threshold fewer, got "
+                f"{len(self.steps)} and {len(self.thresholds)}"
+            )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What figures and files are made of; fields (C, *sky.grid) float32 arrays."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    draws: np.ndarray
+    """(S, C, *sky.grid)"""
+    mean_modes: np.ndarray
+    draw_modes: np.ndarray
+    """(S, C, *mode_shape)"""
+    rounds: tuple[tuple[np.ndarray, np.ndarray], ...]
+    """(mean, sd) of every round"""
+
+
+@dataclass
+class FieldRounds(Procedure):
+    """The whole course for one observation; leaves rounds/NN/, draws/ and, if asked, FITS files in the run's folder.
+
+    spectrum : an `Analysis` of the spectrum's parameters, run first; fields are then inferred given draws of them, and
+        p(x|z) does not depend on them.
+    truth : modes z (C, *mode_shape), where known.
+    draw_figures : called with (procedure, found, record, folder).
+    write_maps : called with (found, folder), for FITS files.
+    """
+
+    model: FieldModel
+    x: Tensor
+    course: Course = field(default_factory=Course)
+    training: Training = TRAINING
+    network: Network = field(default_factory=Network)
+    spectrum: Analysis | None = None
+    truth: Tensor | None = None
+    draw_figures: Callable[..., None] | None = None
+    write_maps: Callable[[Found, Path], None] | None = None
+    seed: int = 0
+    workers: int | None = 1
+
+    def run(self, place: Place) -> Result:
+        spectrum = place.analyse(self.spectrum, "spectrum") if self.spectrum is not None else None
+        thetas = None if spectrum is None else spectrum[tuple(self.model.prior.names)]
+        folders = []
+        for number in range(len(self.course.steps)):
+
+            def make(folder: Path, number=number) -> None:
+                self._round(number, list(folders), folder, thetas, place)
+
+            folders.append(place.step(f"rounds/{number:02d}", make))
+        compared = place.step("compared", lambda folder: self._compare(folders, folder, thetas))
+        drawn = place.step("draws", lambda folder: self._draw(folders[-1], folder, thetas, place))
+        record = read_json(compared / "record.json")
+        self._found, self._record = self._load(folders, drawn), record
+        if self.write_maps is not None:
+            self.write_maps(self._found, place.folder)
+        curves = [read_json(folder / "curve.json") for folder in folders]
+        extra = {"fields": record}
+        if spectrum is not None:
+            return Result(spectrum.marginals, spectrum.rounds, spectrum.truth, spectrum.labels, curves, extra)
+        return Result(self._scalars(self._found), [], self._true_scalars(), curves=curves, extra=extra)
+
+    def figures(self, result: Result, folder: Path) -> None:
+        if self.draw_figures is not None:
+            self.draw_figures(self, self._found, self._record, folder)
+
+    def estimate(self, folder: Path) -> InformationNet:
+        """A round's network."""
+        saved = torch.load(folder / "network.pt", weights_only=True)
+        net = self._blank(saved["z"], saved["x"])
+        net.load_state_dict(saved["state"])
+        return net.eval()
+
+    def information(self, net: InformationNet) -> Information:
+        """What a network has learned of the observation, a batch of one."""
+        with torch.no_grad():
+            return net({"x": self.x[None]})
+
+    def _blank(self, z: Tensor, x: Tensor) -> InformationNet:
+        with torch.random.fork_rng(devices=[]):
+            # initial weights follow the seed, whatever ran before
+            torch.manual_seed(self.seed)
+            return InformationNet(self.model, z, x, self.network)
+
+    def _thetas(self, thetas: MarginalPosterior | None, n: int, salt: int) -> Tensor | None:
+        if self.model.prior is None:
+            return None
+        rng = np.random.default_rng((self.seed, salt))
+        if thetas is None:
+            return self.model.parameters(n, rng)
+        return torch.from_numpy(thetas.sample(n, rng))
+
+    def _power(self, thetas: MarginalPosterior | None) -> Tensor:
+        """One power for the observation: the model's, or the mean over draws of its parameters."""
+        return self.model.power(self._thetas(thetas, 200, 7)).mean(0, keepdim=True)
+
+    def _proposal(self, before: list[Path], threshold: float, thetas, generator) -> tuple[Information | None, dict]:
+        if not before:
+            return None, {"g": 0.0}
+        information = self.information(self.estimate(before[-1]))
+        solved = solve(information, self._power(thetas), threshold, generator)
+        return information * solved.g, {**vars(solved), "threshold": threshold}
+
+    def _round(self, number: int, before: list[Path], folder: Path, thetas, place: Place) -> None:
+        course, generator = self.course, torch.Generator().manual_seed(1000 * self.seed + number)
+        threshold = course.thresholds[number - 1] if number else 0.0
+        proposal, record = self._proposal(before, threshold, thetas, generator)
+        n = course.simulations[number]
+        simulations = simulate(
+            self.model, n, generator, proposal=proposal, theta=self._thetas(thetas, n, number), progress=place.progress
+        )
+        if before:
+            net = self.estimate(before[-1])
+            fitted = torch.load(before[-1] / "network.pt", weights_only=True)
+            z, x, peak = fitted["z"], fitted["x"], self.training.warm_learning_rate
+        else:
+            rows = slice(0, course.fitted)
+            z, x, peak = simulations.z[rows], simulations.x(rows, generator), None
+            net = self._blank(z, x)
+        curve = train(
+            net,
+            simulations,
+            self.training,
+            steps=course.steps[number],
+            seed=self.seed + number,
+            peak=peak,
+            progress=place.progress,
+            say=place.say,
+        )
+        # the first few are enough for the shapes; statistics are buffers
+        torch.save({"state": net.state_dict(), "z": z[:2].clone(), "x": x[:2].clone()}, folder / "network.pt")
+        write_json(folder / "curve.json", [{**point, "member": 0} for point in curve])
+        write_json(folder / "record.json", {**record, "simulations": n})
+        information = self.information(net)
+        power = self._power(thetas)
+        posterior = Posterior(information, power)
+        sky = self.model.response.sky
+        draws = sky.fields(posterior.draw(min(course.draws, 200), generator))
+        mean = sky.fields(posterior.mean())
+        np.savez(folder / "maps.npz", mean=mean[0].numpy(), sd=draws.std(0).numpy())
+
+    def _compare(self, folders: list[Path], folder: Path, thetas) -> None:
+        """Every round's network on the same simulations of the last proposal, and on the truth."""
+        generator = torch.Generator().manual_seed(1000 * self.seed + 500)
+        last = self.course.thresholds[-1] if self.course.thresholds else 0.0
+        proposal, _ = self._proposal(folders[:-1], last, thetas, generator)
+        n = self.course.held_out
+        held = simulate(self.model, n, generator, proposal=proposal, theta=self._thetas(thetas, n, 501))
+        x = held.x(slice(None), generator)
+        white = self.model.response.sky.white((n, held.z.shape[1]), generator)
+        rounds: list[dict[str, Any]] = []
+        first = None
+        for each in folders:
+            net = self.estimate(each)
+            log_r = -_in_parts(net, held, x, white)
+            first = log_r if first is None else first
+            gain = log_r - first
+            entry = {**read_json(each / "record.json"), "log_ratio": float(log_r.mean())}
+            # the same simulations and probes for all rounds: differences are far better known than values
+            entry |= {"gain_nat": float(gain.mean()), "gain_error_nat": float(gain.std() / n**0.5)}
+            if self.truth is not None:
+                entry |= self._against_truth(each, net, thetas, white[:1])
+            rounds.append(entry)
+        write_json(folder / "record.json", {"rounds": rounds})
+
+    def _against_truth(self, folder: Path, net: InformationNet, thetas, white: Tensor) -> dict[str, float]:
+        with np.load(folder / "maps.npz") as maps:
+            mean, sd = maps["mean"], maps["sd"]
+        truth = self.model.response.sky.fields(self.truth).numpy()
+        log_r = -negative_log_ratio(self.information(net), self.truth[None], self._power(thetas), white)
+        return {
+            "rms_error": float(np.sqrt(np.mean((mean - truth) ** 2))),
+            "z_score_rms": float(np.sqrt(np.mean(((mean - truth) / sd) ** 2))),
+            "mean_sd": float(sd.mean()),
+            "log_ratio_of_truth": float(log_r.detach()),
+        }
+
+    def _draw(self, last: Path, folder: Path, thetas, place: Place) -> None:
+        course, generator = self.course, torch.Generator().manual_seed(1000 * self.seed + 600)
+        information = self.information(self.estimate(last))
+        sky = self.model.response.sky
+        if self.model.prior is None:
+            mean = Posterior(information, self._power(None)).mean()[0]
+            posterior = Posterior(information, self._power(None))
+        else:
+            power = self.model.power(self._thetas(thetas, course.draws, 601))
+            posterior = Posterior(information.each(lambda p: p.expand(course.draws, *p.shape[1:])), power)
+            mean = None
+        modes = torch.cat(list(posterior.draws(course.draws, generator, progress=place.progress)))
+        mean = modes.mean(0) if mean is None else mean
+        fields = sky.fields(modes)
+        np.savez(
+            folder / "draws.npz",
+            mean=sky.fields(mean).numpy(),
+            sd=fields.std(0).numpy(),
+            draws=fields[: course.kept].numpy(),
+            mean_modes=mean.numpy(),
+            draw_modes=modes[: course.kept].numpy(),
+        )
+
+    @staticmethod
+    def _load(folders: list[Path], drawn: Path) -> Found:
+        rounds = []
+        for folder in folders:
+            with np.load(folder / "maps.npz") as maps:
+                rounds.append((maps["mean"], maps["sd"]))
+        with np.load(drawn / "draws.npz") as saved:
+            return Found(**{name: saved[name] for name in saved.files}, rounds=tuple(rounds))
+
+    def _scalars(self, found: Found) -> dict[tuple[str, ...], MarginalPosterior]:
+        """Posterior of every component's mean and standard deviation over pixels, from the draws."""
+        axes = tuple(range(2, found.draws.ndim))
+        values = {}
+        for i, component in enumerate(self.model.components):
+            values[f"{component.name}_mean"] = found.draws.mean(axes)[:, i]
+            values[f"{component.name}_rms"] = found.draws.std(axes)[:, i]
+        equal = np.zeros(len(found.draws))
+        return {(name,): MarginalPosterior((name,), v[:, None].astype(float), equal) for name, v in values.items()}
+
+    def _true_scalars(self) -> dict[str, float]:
+        if self.truth is None:
+            return {}
+        fields = self.model.response.sky.fields(self.truth).numpy()
+        out = {}
+        for component, values in zip(self.model.components, fields, strict=True):
+            out |= {f"{component.name}_mean": float(values.mean()), f"{component.name}_rms": float(values.std())}
+        return out
+
+
+def _in_parts(net: InformationNet, held: Simulations, x: Tensor, white: Tensor, size: int = 50) -> Tensor:
+    """-log r (N,) of simulations under a network, as posterior under their proposal."""
+    parts = []
+    with torch.no_grad():
+        for rows in torch.arange(len(held)).split(size):
+            power = held.power if len(held.power) == 1 else held.power[rows]
+            information = net({"x": x[rows]})
+            parts.append(negative_log_ratio(information, held.z[rows], power, white[rows], proposal=held.proposal))
+    return torch.cat(parts)
