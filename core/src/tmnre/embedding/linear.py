@@ -59,6 +59,10 @@ class LinearCompression(nn.Module):
     Raises ValueError where signals or sd do not fit x.
     """
 
+    sd: Tensor
+    basis: Tensor
+    left_out: Tensor
+
     def __init__(
         self, x: Tensors, signals: Tensors, *, sd: Tensors | None = None, most: int = 64, lost: float = 1e-4
     ) -> None:
