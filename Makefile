@@ -30,9 +30,9 @@ test: install
 
 # tutorials are run on the way; any warning is an error
 docs: install
-	$(BIN)/pip install --quiet --constraint constraints.txt mkdocs-material 'mkdocstrings[python]' latex2mathml
+	$(BIN)/pip install --quiet --constraint constraints.txt zensical 'mkdocstrings[python]' latex2mathml
 	$(BIN)/python docs/build.py
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/zensical build --clean --strict
 	@echo "open site/index.html"
 
 # long checks against independent answers; writes validation/results
@@ -53,4 +53,4 @@ wheels: install
 	for d in . $(DISTRIBUTIONS); do $(BIN)/python -m build --wheel --outdir dist $$d || exit 1; done
 
 clean:
-	rm -rf $(VENV) dist site docs/tutorials docs/plugins docs/benchmarks.md
+	rm -rf $(VENV) dist build site
