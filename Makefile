@@ -6,7 +6,7 @@ PLUGINS := plugins/gw plugins/lensing plugins/popsources plugins/fields
 DISTRIBUTIONS := core $(PLUGINS)
 RUNS ?= runs
 
-.PHONY: install demo test validate bench wheels clean
+.PHONY: install demo test docs validate bench wheels clean
 
 install: $(VENV)/.installed
 
@@ -15,19 +15,29 @@ $(VENV)/.installed: constraints.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable './core[dask,export]' \
-		$(addprefix --editable ./,$(PLUGINS)) pytest pytest-xdist ruff dynesty scikit-learn
+		$(addprefix --editable ./,$(PLUGINS)) pytest pytest-xdist ruff dynesty scikit-learn \
+		mypy types-PyYAML hypothesis hatchling
 	touch $@
 
 demo: install
 	$(BIN)/tmnre run gw/demo --out $(RUNS)/gw-demo
-	@echo "figures: $(RUNS)/gw-demo/figures"
+	@echo "open $(RUNS)/gw-demo/report.html"
 
 test: install
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# tutorials are run on the way; any warning is an error
+docs: install
+	$(BIN)/pip install --quiet --constraint constraints.txt zensical 'mkdocstrings[python]' latex2mathml
+	$(BIN)/python docs/build.py
+	$(BIN)/zensical build --clean --strict
+	@echo "open site/index.html"
 
 # long checks against independent answers; writes validation/results
 validate: install
+	TMNRE_FUZZ=10000 $(BIN)/pytest tests/fuzz
 	$(BIN)/python validation/kills.py
 	$(BIN)/python validation/linear_gaussian.py
 	$(BIN)/python validation/sbibm.py
@@ -43,4 +53,4 @@ wheels: install
 	for d in . $(DISTRIBUTIONS); do $(BIN)/python -m build --wheel --outdir dist $$d || exit 1; done
 
 clean:
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) dist build site

@@ -6,7 +6,7 @@ Names are imported when first used, so that `import tmnre` and plugin discovery 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from tmnre.simulator import Simulator
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _MODULE:
         return getattr(importlib.import_module(f"tmnre.{_MODULE[name]}"), name)
     raise AttributeError(f"module 'tmnre' has no attribute {name!r}")

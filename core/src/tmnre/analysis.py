@@ -19,6 +19,13 @@ Marginal = str | tuple[str, ...]
 LOSSES = ("nre_a", "nre_c")
 STRATEGIES = ("ddp_fork", "ddp_notebook", "ddp_spawn")
 """those that start their processes from this one; the others run the whole program anew"""
+MOST = 10**9
+"""simulations or steps; what asks for more has a typing error in it"""
+PRECISIONS = (
+    *("64-true", "32-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed", "transformer-engine"),
+    *("transformer-engine-float16", "64", "32", "16", "bf16"),
+)
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,20 @@ class Training:
                 f"training needs candidates >= 1, gamma > 0 and balance >= 0, got {self.candidates}, {self.gamma} and "
                 f"{self.balance}"
             )
+        for name, good, wanted in (
+            ("batch_size", 2 <= self.batch_size <= MOST, "2 or more"),
+            ("learning_rate", 0 < self.learning_rate < 100, "between 0 and 100"),
+            ("warm_learning_rate", 0 < self.warm_learning_rate < 100, "between 0 and 100"),
+            ("weight_decay", 0 <= self.weight_decay < 100, "between 0 and 100"),
+            ("validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1"),
+            ("patience", self.patience >= 1, "1 or more"),
+            ("tolerance", self.tolerance >= 0, "0 or more"),
+            ("threads", self.threads is None or 1 <= self.threads <= 4096, "none, or between 1 and 4096"),
+            ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS[:6])}"),
+            ("accelerator", self.accelerator in ACCELERATORS, f"one of {', '.join(ACCELERATORS)}"),
+        ):
+            if not good:
+                raise ValueError(f"training.{name} must be {wanted}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -107,6 +128,16 @@ class Truncation:
     """the region has stopped shrinking when it keeps more than this fraction of its volume"""
     warm_start_ratio: float = 0.3
     """the network goes on from the last round's weights when the region kept more than this fraction; 1: never"""
+
+    def __post_init__(self) -> None:
+        for name, good, wanted in (
+            ("epsilon", 0 < self.epsilon < 1, "between 0 and 1"),
+            ("padding", 0 <= self.padding <= 1, "between 0 and 1"),
+            ("stop_ratio", 0 < self.stop_ratio <= 1, "above 0 and at most 1"),
+            ("warm_start_ratio", 0 <= self.warm_start_ratio <= 1, "between 0 and 1"),
+        ):
+            if not good:
+                raise ValueError(f"truncation.{name} must be {wanted}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def of_run(folder: Path) -> tuple[str, ...]:
     summary = folder / "summary.json"
     try:
         return used(read_json(folder / "meta.json"), read_json(summary) if summary.is_file() else {})
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the record of {folder} is damaged ({error}); tmnre resume {folder} mends it") from error
 
 

@@ -22,6 +22,9 @@ from tmnre.plugin import PluginError
 
 EXIT_CODES = "exit codes: 0 done, 1 failed on the way, 2 bad input, 3 warnings (with --strict), 130 interrupted"
 
+LONGEST = 600
+"""characters of an error's line; PyTorch lists every weight that does not fit"""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
@@ -55,7 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
             isinstance(error, (ValueError, TypeError, OSError, PluginError)) or type(error).__name__ == "RunError"
         )
         hint = "" if expected else f" ({type(error).__name__}; --debug shows where)"
-        print(f"tmnre: error: {' '.join(str(error).split())}{hint}", file=sys.stderr)
+        said = " ".join(str(error).split()) or type(error).__name__
+        said = said if len(said) <= LONGEST else said[:LONGEST] + " ..."
+        print(f"tmnre: error: {said}{hint}", file=sys.stderr)
         return 2 if expected else 1
 
 

@@ -69,13 +69,17 @@ def candidates(words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> l
         return sorted(name for name in _presets(before[1]) if name.startswith(last))
     if given and given[-1].startswith("--"):
         return FILES
-    named = {"run": _recipes, "show": _recipes, "cite": _recipes, "check": _plugins, "completion": lambda: [*SCRIPTS]}
+    named = {"run": _recipes, "show": _recipes, "cite": _recipes, "check": _plugins, "completion": _shells}
     found = [name for name in named[command]() if name.startswith(last)] if command in named and not given else []
     return sorted(found) or FILES
 
 
 def _recipes() -> list[str]:
     return [f"{plugin.name}/{name}" for plugin in discover()[0].values() for name in plugin.recipes]
+
+
+def _shells() -> list[str]:
+    return [*SCRIPTS]
 
 
 def _plugins() -> list[str]:

@@ -7,7 +7,9 @@ joint marginals that were learned are drawn: two 1-d marginals do not make a joi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -20,7 +22,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from scipy.ndimage import gaussian_filter
 
 from tmnre.files import write_whole
-from tmnre.result import Result, weighted_quantile
+from tmnre.result import MarginalPosterior, Result, weighted_quantile
 
 # Okabe & Ito's blue and vermillion, with tints of the blue
 LINE, INNER, OUTER, TRUTH, INK = "#0072B2", "#5BA4D1", "#C9E0F0", "#D55E00", "0.25"
@@ -39,10 +41,10 @@ def triangle(result: Result, names: Sequence[str] | None = None) -> Figure:
     A grid of 1-d marginals and a panel per learned pair where a triangle would be nearly empty.
     """
     asked = dict.fromkeys(name for key in result.marginals for name in key) if names is None else names
-    names = [name for name in asked if _samples(result, name) is not None]
+    names = [name for name in asked if _learned(result, name)]
     if not names:
         raise ValueError(f"none of {list(asked)} was inferred; there are {list(result.names)}")
-    pairs = [(a, b) for i, b in enumerate(names) for a in names[:i] if _samples(result, a, b) is not None]
+    pairs = [(a, b) for i, b in enumerate(names) for a in names[:i] if _learned(result, a, b)]
     views = {name: _view(*_samples(result, name), result.truth.get(name)) for name in names}
     full = len(names) <= 3 or 6 * len(pairs) >= len(names) * (len(names) - 1)
     figure, axes = (_triangle_axes if full else _grid_axes)(names, pairs)
@@ -80,7 +82,7 @@ def _grid_axes(names: Sequence[str], pairs: Sequence[Pair]) -> Panels:
     side = (columns * width - across * 0.85) / across
     start = 0.8 + -(-len(names) // columns) * (height + 1.0)
     figure = Figure(figsize=(0.4 + columns * width, start + -(-len(pairs) // across) * (side + 0.8)))
-    axes = {}
+    axes: dict[tuple[str, ...], Axes] = {}
     for (row, column), name in zip(np.ndindex(len(names), columns), names, strict=False):
         axes[name,] = _place(figure, 0.3 + column * width, 0.8 + row * (height + 1.0), width - 0.25, height)
     for (row, column), pair in zip(np.ndindex(len(pairs), across), pairs, strict=False):
@@ -88,7 +90,9 @@ def _grid_axes(names: Sequence[str], pairs: Sequence[Pair]) -> Panels:
     return figure, axes
 
 
-def rounds_figure(records: Sequence[Mapping], names: Sequence[str], labels: Mapping[str, str] | None = None) -> Figure:
+def rounds_figure(
+    records: Sequence[Mapping[str, Any]], names: Sequence[str], labels: Mapping[str, str] | None = None
+) -> Figure:
     """Region of each parameter in every round (in prior quantiles), log volume and simulations per round.
 
     records: region.json of the rounds in order.  Derived quantities, whose prior is not uniform in anything, are drawn
@@ -159,7 +163,7 @@ def training_figure(curves: Sequence[Curve]) -> Figure:
             axis.set_ylabel("loss, sum over marginals")
         if not curve:
             continue
-        late = []
+        parts: list[float] = []
         for member in sorted({point["member"] for point in curve}):
             points = [point for point in curve if point["member"] == member]
             step, train, validation = (np.array([p[key] for p in points]) for key in ("step", "train", "validation"))
@@ -168,8 +172,8 @@ def training_figure(curves: Sequence[Curve]) -> Figure:
             axis.plot(step, train, color=INNER, lw=1.2, label=names[0])
             axis.plot(step, validation, color=TRUTH, lw=1.2, label=names[1])
             axis.plot(step[best], validation[best], "o", color=TRUTH, ms=5, label=names[2])
-            late += [*train[len(step) // 10 :], *validation[len(step) // 10 :], validation[best]]
-        late = np.array(late)
+            parts += [*train[len(step) // 10 :], *validation[len(step) // 10 :], validation[best]]
+        late = np.array(parts)
         margin = 0.08 * np.ptp(late) + 1e-6
         axis.set_ylim(late.min() - margin, late.max() + margin)
         if number == 0:
@@ -203,8 +207,8 @@ def data_figure(observation: Mapping[str, np.ndarray]) -> Figure | None:
             axis.set_xlabel("element")
         else:
             square = 0.2 < array.shape[0] / array.shape[1] < 5
-            how = {"aspect": "equal" if square else "auto", "interpolation": "nearest", "origin": "lower"}
-            shown = axis.imshow(array, cmap="viridis", **how)
+            aspect: Literal["equal", "auto"] = "equal" if square else "auto"
+            shown = axis.imshow(array, cmap="viridis", aspect=aspect, interpolation="nearest", origin="lower")
             figure.colorbar(shown, ax=axis, shrink=0.9)
         _plain(axis)
     return figure
@@ -220,15 +224,18 @@ def write_core_figures(result: Result, folder: Path) -> None:
     if result.curves:
         figures["training"] = training_figure(result.curves)
     for name, figure in figures.items():
-        write_whole(Path(folder) / f"{name}.png", lambda path, figure=figure: figure.savefig(path, dpi=120))
+        write_whole(Path(folder) / f"{name}.png", partial(figure.savefig, dpi=120))
 
 
-def _samples(result: Result, *names: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Samples (S, len(names)) and weights (S,) from the smallest learned marginal that holds all names, if any."""
-    marginals = [m for key, m in result.marginals.items() if set(names) <= set(key)]
-    if not marginals:
-        return None
-    smallest = min(marginals, key=lambda m: len(m.names))
+def _learned(result: Result, *names: str) -> list[MarginalPosterior]:
+    """Learned marginals that hold all names, the smallest first."""
+    found = [m for key, m in result.marginals.items() if set(names) <= set(key)]
+    return sorted(found, key=lambda m: len(m.names))
+
+
+def _samples(result: Result, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Samples (S, len(names)) and weights (S,) from the smallest learned marginal that holds all names."""
+    smallest = _learned(result, *names)[0]
     return smallest.samples[:, [smallest.names.index(name) for name in names]], smallest.weights
 
 
@@ -242,7 +249,9 @@ def _view(samples: np.ndarray, weights: np.ndarray, truth: float | None) -> View
     return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
-def _smooth(samples: np.ndarray, weights: np.ndarray, views: Sequence[View], cells: int) -> tuple[list, np.ndarray]:
+def _smooth(
+    samples: np.ndarray, weights: np.ndarray, views: Sequence[View], cells: int
+) -> tuple[Sequence[np.ndarray], np.ndarray]:
     """Cell edges and probability per cell (cells,) * d of samples (S, d), smoothed inside the region.
 
     The kernel follows Silverman's rule, with the length of the 50% region in place of the sd: several narrow modes
@@ -303,8 +312,8 @@ def _draw_two(axis: Axes, result: Result, names: tuple[str, ...], views: Sequenc
 def _ticks(side: Axis, view: View, label: str | None, crowded: bool) -> None:
     """Few round ticks, numbered if there is a label; it takes the common offset or power of ten."""
     edge = 0.08 * (view[1] - view[0])
-    ticks = MaxNLocator(2 if crowded else 4).tick_values(*view)
-    ticks = ticks[(ticks > view[0] + edge) & (ticks < view[1] - edge)]
+    found = MaxNLocator(2 if crowded else 4).tick_values(*view)
+    ticks = [float(tick) for tick in found if view[0] + edge < tick < view[1] - edge]
     formatter = ScalarFormatter(useMathText=True)
     side.set_major_formatter(formatter)
     side.set_ticks(ticks)

@@ -59,6 +59,9 @@ class Heads(nn.Module):
     columns (M, d): which targets each marginal takes.
     """
 
+    columns: Tensor
+    pairs: Tensor
+
     def __init__(self, columns: Tensor, features: int, *, hidden: int = 64, rank: int = RANK) -> None:
         super().__init__()
         m, d = columns.shape

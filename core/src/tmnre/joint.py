@@ -36,6 +36,9 @@ class Chain(nn.Module):
     smooth : see `wave_weights`
     """
 
+    wave_weights: Tensor
+    before: Tensor
+
     def __init__(self, d: int, features: int, *, smooth: float, hidden: int = 96, rank: int = RANK) -> None:
         super().__init__()
         self.register_buffer("wave_weights", wave_weights(smooth))
@@ -98,6 +101,9 @@ class Joint(nn.Module):
     prior : the second term, where it is learned
     log_density (d, K) : what adds up to it instead, of each target between K + 1 evenly spaced quantiles
     """
+
+    columns: Tensor
+    log_density: Tensor | None
 
     def __init__(
         self, columns: Tensor, posterior: Chain, prior: Chain | None = None, log_density: Tensor | None = None

@@ -7,8 +7,9 @@ cdf(b)], exactly, for every distribution.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Distribution:
         return float(low), float(high)
 
 
-def _require(condition: bool, message: str) -> None:
+def _require(condition: bool | np.bool_, message: str) -> None:
     if not condition:
         raise ValueError(message)
 
@@ -230,7 +231,7 @@ class Prior(Mapping[str, Distribution]):
     def __getitem__(self, name: str) -> Distribution:
         return self._distributions[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._distributions)
 
     def __len__(self) -> int:
@@ -241,7 +242,7 @@ class Prior(Mapping[str, Distribution]):
         """Parameter names, in the order of the columns of theta and u."""
         return tuple(self._distributions)
 
-    def columns(self, names) -> list[int]:
+    def columns(self, names: Iterable[str]) -> list[int]:
         """Column of each name."""
         return [self.names.index(name) for name in names]
 
@@ -250,6 +251,10 @@ class Prior(Mapping[str, Distribution]):
             raise ValueError(f"expected shape (..., {len(self)}) for {self.names}, got {values.shape}")
         return values
 
+    @overload
+    def from_cube(self, u: Tensor) -> Tensor: ...
+    @overload
+    def from_cube(self, u: ArrayLike) -> np.ndarray: ...
     def from_cube(self, u: ArrayLike | Tensor) -> np.ndarray | Tensor:
         """theta (..., D) float64 from u (..., D); torch in, torch out (on the same device)."""
         if isinstance(u, Tensor):
@@ -257,6 +262,10 @@ class Prior(Mapping[str, Distribution]):
         u = self._checked(np.asarray(u, dtype=float))
         return np.stack([d.quantile(u[..., i]) for i, d in enumerate(self.values())], axis=-1)
 
+    @overload
+    def to_cube(self, theta: Tensor) -> Tensor: ...
+    @overload
+    def to_cube(self, theta: ArrayLike) -> np.ndarray: ...
     def to_cube(self, theta: ArrayLike | Tensor) -> np.ndarray | Tensor:
         """u (..., D) float64 from theta (..., D); torch in, torch out (on the same device)."""
         if isinstance(theta, Tensor):

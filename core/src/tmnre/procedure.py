@@ -26,6 +26,7 @@ from tmnre.resume import is_done, mark_done
 if TYPE_CHECKING:
     from tmnre.analysis import Analysis
     from tmnre.result import Result
+    from tmnre.rounds import Rounds
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,19 @@ class Place:
         """The result of an analysis in a folder of this name; goes on from its last finished round."""
         return self.rounds(analysis, name).run()
 
-    def rounds(self, analysis: Analysis, name: str):
+    def rounds(self, analysis: Analysis, name: str) -> Rounds:
         """The `Rounds` of an analysis in a folder of this name: its result, its store and its last region."""
         from tmnre.rounds import Rounds
 
-        budgets = {"memory_gib": self.memory_gib, "disk_gib": self.disk_gib}
-        how = {"executor": self.executor, "progress": self.progress, "say": self.say}
-        return Rounds(analysis, self.folder / name, **budgets, **how)
+        return Rounds(
+            analysis,
+            self.folder / name,
+            executor=self.executor,
+            memory_gib=self.memory_gib,
+            disk_gib=self.disk_gib,
+            progress=self.progress,
+            say=self.say,
+        )
 
     def step(self, name: str, make: Callable[[Path], None]) -> Path:
         """The folder of a step; `make(folder)` fills it, unless it is there, finished and undamaged.

@@ -37,6 +37,8 @@ class Quantiles(nn.Module):
     table (T, knots) float64: values at evenly spaced quantiles.  Values beyond them map to 0 or 1.
     """
 
+    table: Tensor
+
     def __init__(self, table: Tensor) -> None:
         super().__init__()
         self.register_buffer("table", table)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -83,7 +84,7 @@ class Box:
         for group, contour in self.contours.items():
             if names is None or set(group) <= set(names):
                 rows = np.flatnonzero(inside)
-                inside[rows] = contour.contains(u[np.ix_(rows, self._columns(group))])
+                inside[rows] = contour.contains(u[rows][:, self._columns(group)])
         return inside
 
     def _columns(self, names: Sequence[str]) -> list[int]:
@@ -130,7 +131,7 @@ class Box:
             {name: found for name, found in left_out.items() if found},
         )
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain lists, for JSON; of a contour its group, threshold and volume."""
         contours = [
             {"names": list(names), "threshold": contour.constraints[-1][1], "log_volume": contour.log_volume}
@@ -144,7 +145,7 @@ class Box:
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping, contours: Mapping[tuple[str, ...], Contour] | None = None) -> Box:
+    def from_dict(cls, plain: Mapping[str, Any], contours: Mapping[tuple[str, ...], Contour] | None = None) -> Box:
         """The inverse of `to_dict` but for contours, which live with the networks they come from."""
         cube, derived = ({k: (v[0], v[1]) for k, v in plain[part].items()} for part in ("cube", "derived"))
         gaps = {k: tuple((low, high) for low, high in v) for k, v in plain.get("gaps", {}).items()}

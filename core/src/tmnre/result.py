@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 
 from tmnre.files import write_whole
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FEW_SAMPLES = 400
 """effective samples below which quantiles in the tails are rough: a 5% quantile to a fifth of its probability"""
+MOST_SAMPLES = 10_000_000
+"""of a marginal that is read from a file"""
 JOINT = "|"
 """separates parameter names in the group names of posterior.h5"""
 
 
-def weighted_quantile(values: np.ndarray, weights: np.ndarray, q) -> np.ndarray:
+def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: ArrayLike) -> np.ndarray:
     """Quantiles q of values (S,) with weights (S,), linear between the midpoints of the weighted steps."""
     order = np.argsort(values)
     cumulative = np.cumsum(weights[order])
-    return np.interp(q, (cumulative - 0.5 * weights[order]) / cumulative[-1], values[order])
+    return np.interp(np.asarray(q), (cumulative - 0.5 * weights[order]) / cumulative[-1], values[order])
 
 
 @dataclass(frozen=True)
@@ -102,13 +108,13 @@ class MarginalPosterior:
             raise ValueError(f"{what} is for one-dimensional marginals, {self.names} has {len(self.names)}")
         return self.samples[:, 0]
 
-    def to_arviz(self, draws: int = 4000, *, seed: int = 0):
+    def to_arviz(self, draws: int = 4000, *, seed: int = 0) -> Any:
         """`tmnre.export.to_arviz` of this marginal."""
         from tmnre.export import to_arviz
 
         return to_arviz(self, draws, seed=seed)
 
-    def to_getdist(self, labels: dict[str, str] | None = None):
+    def to_getdist(self, labels: dict[str, str] | None = None) -> Any:
         """`tmnre.export.to_getdist` of this marginal."""
         from tmnre.export import to_getdist
 
@@ -197,7 +203,7 @@ class Result:
         """Number of runs of the costly simulator, all rounds together."""
         return sum(record["simulated"] for record in self.rounds)
 
-    def plot(self, path: Path | str | None = None):
+    def plot(self, path: Path | str | None = None) -> Figure:
         """Triangle figure of the 1-d and 2-d marginals (matplotlib Figure), written to `path` if given."""
         from tmnre.figures import triangle
 
@@ -225,15 +231,21 @@ class Result:
 
 
 def load_marginals(path: Path, names: Iterable[str] | None = None) -> dict[tuple[str, ...], MarginalPosterior]:
-    """Marginals of a posterior.h5, all of them or those whose group names are given."""
+    """Marginals of a posterior.h5, all of them or those whose group names are given.
+
+    Raises ValueError where shapes do not fit together or are larger than any run writes, before anything is read.
+    """
     with h5py.File(path) as file:
-        return {
-            (key := tuple(group.attrs["names"])): MarginalPosterior(
-                key,
-                group["samples"][:],
-                group["log_ratios"][:].astype("f8"),
-                group["log_weights"][:].astype("f8"),
-                group.attrs.get("log_evidence"),
-            )
-            for group in (file[name] for name in (file if names is None else names))
-        }
+        return dict(_marginal(file[name], path) for name in (file if names is None else names))
+
+
+def _marginal(group: h5py.Group, path: Path) -> tuple[tuple[str, ...], MarginalPosterior]:
+    names = tuple(str(name) for name in group.attrs["names"])
+    arrays = {name: group[name] for name in ("samples", "log_ratios", "log_weights")}
+    n = arrays["samples"].shape[0] if arrays["samples"].ndim else 0
+    expected = {"samples": (n, len(names)), "log_ratios": (n,), "log_weights": (n,)}
+    found = {name: array.shape for name, array in arrays.items()}
+    if found != expected or not 0 < n <= MOST_SAMPLES or any(array.dtype.kind != "f" for array in arrays.values()):
+        raise ValueError(f"{path}: {group.name} of {names} has arrays {found}, which no run writes")
+    samples, log_ratios, log_weights = (array[:].astype("f8") for array in arrays.values())
+    return names, MarginalPosterior(names, samples, log_ratios, log_weights, group.attrs.get("log_evidence"))

@@ -27,6 +27,10 @@ from tmnre.recipe import Recipe
 TEXT: dict[str, tuple[type, ...]] = {"str": (str,), "str | None": (str, type(None))}
 
 
+LARGEST = 1 << 20
+"""bytes of a configuration"""
+
+
 class SettingsError(ValueError):
     """A setting is unknown or of the wrong type; one line that names it."""
 
@@ -168,13 +172,38 @@ def _split(arguments: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without aliases, which can unfold to more than memory holds, and without keys given twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed, write the value again")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]} is set twice")
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"cannot read configuration {path}: it is no file")
+        if path.stat().st_size > LARGEST:
+            raise SettingsError(
+                f"configuration {path} has {path.stat().st_size} bytes; settings take no more than {LARGEST}"
+            )
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
     except OSError as error:
         raise SettingsError(f"cannot read configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+    except SettingsError:
+        raise
+    # what is no date or number raises ValueError in PyYAML's constructors; too many brackets are too deep for it
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise SettingsError(f"configuration {path} is not YAML of settings: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -20,8 +20,8 @@ _work: Callable[..., Any] | None = None
 class _Inheriting(ProcessPoolExecutor):
     """Workers that were forked with the work to do, so that it need not be pickled: a simulator may hold anything."""
 
-    def submit(self, fn: Callable[..., Any], /, *arguments: Any) -> Future:
-        return super().submit(_do, *arguments)
+    def submit(self, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        return super().submit(_do, *arguments, **named)
 
 
 @contextmanager

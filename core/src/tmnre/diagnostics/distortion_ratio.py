@@ -57,6 +57,10 @@ class Distortion(Protocol):
 class Ratios(nn.Module):
     """t (n, K) of data (n, ...), as a numpy array when called."""
 
+    mean: Tensor
+    sd: Tensor
+    filters: Tensor
+
     def __init__(self, mean: Tensor, sd: Tensor, filters: Tensor, scale: float) -> None:
         """mean, sd (B,) of the data; filters (K, R + 1, B) of standardised data, those of q_i last."""
         super().__init__()

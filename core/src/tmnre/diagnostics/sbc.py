@@ -30,7 +30,8 @@ def sbc(truth: ArrayLike, draws: ArrayLike, names: Sequence[str] | None = None) 
     found = (draws < truth[:, None]).sum(1)
     n_draws, dimensions = draws.shape[1:]
     names = [str(i) for i in range(dimensions)] if names is None else names
-    numbers, p = {}, []
+    numbers: dict[str, float] = {}
+    p: list[float] = []
     for name, column in zip(names, found.T, strict=True):
         p.append(rank_test(column, n_draws))
         # sd of the uniform distribution on 0 ... L

@@ -46,6 +46,8 @@ class LinearCompression(nn.Module):
     No parameters.  Data and signals are first divided by the noise's standard deviation; independent noise then has
     unit variance in the coefficients as well.
 
+    `left_out` is the fraction of the signals' power that was lost.  Raises ValueError where signals or sd do not fit x.
+
     Parameters
     ----------
     x : data {"name": (N, ...)}
@@ -53,11 +55,11 @@ class LinearCompression(nn.Module):
     sd : {"name": array that broadcasts to (...)}, of each part where data are complex; None: the same everywhere
     most, lost : at most so many components, fewer if they leave out the fraction `lost` of the power or less; the
         coefficients of others are zero, R = min(most, P)
-
-    `left_out` is the fraction of the signals' power that was lost.
-
-    Raises ValueError where signals or sd do not fit x.
     """
+
+    sd: Tensor
+    basis: Tensor
+    left_out: Tensor
 
     def __init__(
         self, x: Tensors, signals: Tensors, *, sd: Tensors | None = None, most: int = 64, lost: float = 1e-4

@@ -55,6 +55,8 @@ class Members(nn.Module):
 class Count(nn.Module):
     """Number of members, and its logarithm, standardised (N, 2); `relative` is the number over its mean (N, 1)."""
 
+    mean: Tensor
+
     def __init__(self, valid: Tensor) -> None:
         super().__init__()
         count = valid.sum(1, dtype=torch.float32)

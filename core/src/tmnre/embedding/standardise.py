@@ -17,6 +17,9 @@ def flat(x: Tensors) -> Tensor:
 class Standardise(nn.Module):
     """Subtract mean and divide by standard deviation per column; both are buffers, fitted to a batch (N, P)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, batch: Tensor) -> None:
         super().__init__()
         mean, std = batch.mean(0), batch.std(0)
@@ -34,6 +37,9 @@ class Whiten(nn.Module):
     Columns that vary together become one input, where `Standardise` leaves as many copies.  Components with less than
     `floor` of the mean column's variance are zero: the shape does not depend on the values.
     """
+
+    mean: Tensor
+    matrix: Tensor
 
     def __init__(self, batch: Tensor, most: int, floor: float = 1e-3) -> None:
         super().__init__()

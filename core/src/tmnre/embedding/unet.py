@@ -64,7 +64,7 @@ class UNet(nn.Module):
         )
         self.blocks = nn.ModuleList(ConvolutionBlock(w, 2) if i else nn.GELU() for i, w in enumerate(widths[:-1]))
         self.out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
 
     def encode(self, x: Tensors) -> list[Tensor]:
         """Maps at every level, finest first and padded: (N, widths[i], ...)."""
@@ -100,7 +100,7 @@ class UNetFeatures(nn.Module):
         images = channels(x, 2, names)
         self.encoder = Encoder(images, widths)
         self.out = PooledFeatures(images, widths[-1], features, blocks)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
 
     def forward(self, x: Tensors) -> Tensor:
         images = channels(x, 2, self.names)

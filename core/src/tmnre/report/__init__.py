@@ -26,13 +26,21 @@ def write(folder: Path, *, live: bool = False) -> Path:
     Raises ValueError when the folder is no run directory or its record is damaged.
     """
     path = Path(folder) / "report.html"
-    write_text(path, page(contents(Path(folder)), refresh_s=REFRESH_S if live else None))
+    try:
+        html = page(contents(Path(folder)), refresh_s=REFRESH_S if live else None)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # whatever a file of someone else's can do
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"a file of {folder} is not what a run writes ({reason}); tmnre resume mends it") from error
+    write_text(path, html)
     return path
 
 
 def going_on(folder: Path) -> bool:
     """Whether a run says of itself that it has neither finished nor stopped."""
-    return bool(read(Path(folder) / "meta.json").get("state", "finished") == "running")
+    meta = read(Path(folder) / "meta.json")
+    return isinstance(meta, dict) and meta.get("state", "finished") == "running"
 
 
 def page(content: dict[str, Any], *, refresh_s: int | None = None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from markupsafe import Markup
 
 from tmnre import citations
 from tmnre.diagnostics.coverage import binomial_bands
@@ -42,11 +43,7 @@ def contents(folder: Path) -> dict[str, Any]:
     meta_path, config_path = folder / "meta.json", folder / "config.yaml"
     if not meta_path.is_file() or not config_path.is_file():
         raise ValueError(f"{folder} is not a run directory: it needs meta.json and config.yaml; start one by tmnre run")
-    try:
-        return _contents(folder, read(meta_path), config_path.read_text())
-    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"a file of {folder} is not what a run writes ({reason}); tmnre resume mends it") from error
+    return _contents(folder, read(meta_path), config_path.read_text(errors="replace"))
 
 
 def _contents(folder: Path, meta: Mapping[str, Any], config: str) -> dict[str, Any]:
@@ -55,7 +52,7 @@ def _contents(folder: Path, meta: Mapping[str, Any], config: str) -> dict[str, A
     analyses = [_analysis(folder, path) for path in _analyses(folder)]
     asked = meta.get("analysis", {})
     labels = asked.get("labels", {})
-    last = next((a["records"][-1] for a in reversed(analyses) if a["records"]), {})
+    last: Mapping[str, Any] = next((a["records"][-1] for a in reversed(analyses) if a["records"]), {})
     figures = list(_figures(folder))
     checks = list(_checks(summary or last))
     warnings = [str(warning) for warning in summary.get("warnings", ())]
@@ -68,6 +65,7 @@ def _contents(folder: Path, meta: Mapping[str, Any], config: str) -> dict[str, A
         "last_change": _last_change(folder),
         "asked": asked,
         "labels": {name: _plain_label(str(label)) for name, label in labels.items()},
+        "recorded": "changed" in meta,
         "changed": {str(k): _short(v) for k, v in meta.get("changed", {}).items()},
         "data": meta.get("data", {}),
         "parameters": summary.get("parameters", {}),
@@ -92,7 +90,7 @@ def _contents(folder: Path, meta: Mapping[str, Any], config: str) -> dict[str, A
         "seed": meta.get("seed"),
         "command": " ".join(_quoted(str(word)) for word in meta.get("command", ())),
         "again": f"tmnre run {meta['recipe']} --config {_quoted(str(folder / 'config.yaml'))} --out NEW",
-        "install": "pip install " + " ".join(f"{n}=={v}" for n, v in meta.get("versions", {}).items()),
+        "install": _install(meta.get("versions", {})),
         "config": config,
     }
 
@@ -187,7 +185,7 @@ def _checks(summary: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _with_bands(found: Mapping[str, Any], n: int) -> dict[str, float]:
     """Coverage by level, with the band that a right posterior stays in."""
     levels = [level for level in verdicts.LEVELS if level in found]
-    numbers = {}
+    numbers: dict[str, float] = {}
     for level, (low, high) in zip(levels, binomial_bands(n, [float(level) for level in levels]), strict=True):
         numbers |= {level: found[level], f"{level}_low": low, f"{level}_high": high}
     return numbers
@@ -221,11 +219,12 @@ def _densities(folder: Path, summary: Mapping[str, Any]) -> list[dict[str, Any]]
     ]
 
 
-def _density(name: str, marginal: MarginalPosterior, found: Mapping[str, Any], truth: Mapping[str, float]):
+def _density(name: str, marginal: MarginalPosterior, found: Mapping[str, Any], truth: Mapping[str, float]) -> Markup:
     values = marginal.samples[:, 0]
     order = np.argsort(values)
     cumulative = np.cumsum(marginal.weights[order])
-    low, high = (float(values[order][min(np.searchsorted(cumulative, q), len(order) - 1)]) for q in (1e-3, 1 - 1e-3))
+    ends = np.searchsorted(cumulative, [1e-3, 1 - 1e-3]).clip(max=len(order) - 1)
+    low, high = (float(value) for value in values[order][ends])
     margin = 0.1 * (high - low) or 0.5
     low, high = max(low - margin, float(values.min())), min(high + margin, float(values.max()))
     if name in truth and math.isfinite(truth[name]):
@@ -282,6 +281,11 @@ def _plain_label(label: str) -> str:
 
 
 GREEK = dict(zip(GREEK_NAMES.split(), GREEK_LETTERS, strict=True))
+
+
+def _install(versions: Mapping[str, str]) -> str:
+    """Without what only says which build it was: 2.13.0+cpu is not on every index."""
+    return " ".join(["pip install", *(f"{name}=={version.partition('+')[0]}" for name, version in versions.items())])
 
 
 def _quoted(word: str) -> str:

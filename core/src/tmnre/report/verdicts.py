@@ -77,7 +77,8 @@ def grouped(checks: Iterable[Mapping[str, Any]]) -> list[Group]:
     for check in checks:
         name = str(check.get("name", "check"))
         group = next(g for g in groups if name.startswith(g.kind.begins))
-        numbers = check.get("numbers") if isinstance(check.get("numbers"), Mapping) else {}
+        given = check.get("numbers")
+        numbers: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
         group.rows.append(
             {
                 "name": name.removeprefix(group.kind.begins).strip() or "all parameters",

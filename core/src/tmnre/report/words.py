@@ -27,8 +27,8 @@ def with_errors(median: float, low: float, high: float) -> dict[str, str]:
     place = 1 - math.floor(math.log10(error))
     if place > 7 or place < -4:
         return {"median": number(median, 5), "plus": number(high - median, 2), "minus": number(median - low, 2)}
-    median, up, down = (f"{round(v, place):,.{max(place, 0)}f}" for v in (median, high - median, median - low))
-    return {"median": median.replace("-", "−"), "plus": up, "minus": down}
+    middle, up, down = (f"{round(v, place):,.{max(place, 0)}f}" for v in (median, high - median, median - low))
+    return {"median": middle.replace("-", "−"), "plus": up, "minus": down}
 
 
 def _scientific(text: str) -> str:
