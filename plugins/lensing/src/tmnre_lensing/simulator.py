@@ -111,10 +111,16 @@ class LensSimulator(Simulator):
         return scaled[:, torch.from_numpy(self.mask)]
 
     def fit_reduction(self, stored: Mapping[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
-        """Mean, principal components and noise in them, of at most 2048 of the region's images."""
+        """Mean, principal components and noise in them, of at most 2048 of the region's images.
+
+        Images count alike, by their shape: where brightness varies by a factor of a thousand the components would be
+        those of the brightest few alone.
+        """
         if not self.components:
             return {}
         signals = self.whitened(stored["image"][:2048]).double()
+        length = torch.sqrt(signals.square().sum(1, keepdim=True) + signals.shape[1])
+        signals *= length.median() / length
         mean = signals.mean(0)
         basis = signal_basis(signals - mean, most=self.components, lost=1e-7)
         return {"mean": mean.float(), "basis": basis.float(), "factor": self._noise_factor(basis).float()}

@@ -14,6 +14,7 @@ import torch
 from tmnre import Analysis, LogUniform, Place, Prior, Procedure, Recipe, Result, Stage, Training, Truncation, Uniform
 from tmnre_lensing import figures, papers, regions
 from tmnre_lensing.camera import Camera
+from tmnre_lensing.embedding import ComponentsMLP
 from tmnre_lensing.labels import LABELS
 from tmnre_lensing.scene import EPL, Scene, Sersic, Shear
 from tmnre_lensing.simulator import LensSimulator, theta_of
@@ -136,6 +137,7 @@ def analysis_of(settings: Settings) -> Analysis:
         stages=settings.schedule.stages,
         training=settings.training,
         truncation=settings.truncation,
+        embedding=ComponentsMLP,
         truth={**truth, **{name: float(value[0]) for name, value in derived.items()}},
         labels=LABELS,
         seed=settings.seed,
