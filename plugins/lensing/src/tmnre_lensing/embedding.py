@@ -1,32 +1,47 @@
-"""Embedding of an image's principal components, whatever their dynamic range."""
+"""Embeddings of lens images: convolutions for whole images of a wide region, a perceptron for principal components."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from tmnre import ResidualMLP
+from tmnre import ResidualBlock, ResidualMLP, Standardise
 
 
-class ComponentsMLP(nn.Module):
-    """Features (N, F) of coefficients {"image": (N, R)}, or of whole images, in units of the noise.
+def lens_network(x: dict[str, Tensor], *, noise: float) -> nn.Module:
+    """The network for what the simulator shows of this region; noise: typical standard deviation of a pixel."""
+    return ResidualMLP(x) if x["image"].ndim == 2 else ImageNet(x, noise)
 
-    In a narrow region data respond linearly and the coefficients are all that is needed.  In a wide one brightness
-    varies by factors of a thousand: there the network sees inverse hyperbolic sines of the coefficients, their
-    direction, and the logarithm of their length, which are of order one for all images.
+
+class ImageNet(nn.Module):
+    """Features (N, F) of whole images {"image": (N, H, W)}.
+
+    Brightness varies by a factor of a thousand over a wide prior, so pixels enter as inverse hyperbolic sines in units
+    of the noise.  The convolutions see arcs wherever they are; the linear map beside them is quicker where a region is
+    narrow already.
     """
 
-    def __init__(self, x: dict[str, Tensor], features: int = 128, blocks: int = 2) -> None:
+    def __init__(self, x: dict[str, Tensor], noise: float, features: int = 128, channels: int = 32) -> None:
         super().__init__()
-        self.network = ResidualMLP({"x": _views(x["image"])}, features, blocks)
+        self.noise = noise
+        image = torch.asinh(x["image"] / noise)
+        self.standardise = Standardise(image.flatten(1))
+        # a first layer of stride 4 keeps the large maps, which cost most on a CPU, out of the network
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, channels, 8, stride=4, padding=2),
+            nn.GELU(),
+            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Flatten(),
+            nn.LazyLinear(features),
+        )
+        self.linear = nn.Linear(image[0].numel(), features)
+        self.blocks = nn.Sequential(ResidualBlock(features, 2 * features), ResidualBlock(features, 2 * features))
+        self.out = nn.LayerNorm(features)
+        self.convolutions(image[:2, None])
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
-        return self.network({"x": _views(x["image"])})
-
-
-def _views(image: Tensor) -> Tensor:
-    c = image.flatten(1)
-    squared = c.square().sum(1, keepdim=True)
-    # coefficients of noise alone have unit variance each: below that there is no direction
-    floor = squared + c.shape[1]
-    return torch.cat([c, torch.asinh(c), c * torch.rsqrt(floor), 0.5 * torch.log(floor)], dim=1)
+        image = x["image"]
+        flat = self.standardise(torch.asinh(image / self.noise).flatten(1))
+        features = self.linear(flat) + self.convolutions(flat.view(image.shape)[:, None])
+        return self.out(self.blocks(features))

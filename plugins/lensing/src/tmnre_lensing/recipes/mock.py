@@ -7,6 +7,7 @@ where the correlations of the posterior leave nothing, and training images there
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import torch
 from tmnre import Analysis, LogUniform, Place, Prior, Procedure, Recipe, Result, Stage, Training, Truncation, Uniform
 from tmnre_lensing import figures, papers, regions
 from tmnre_lensing.camera import Camera
-from tmnre_lensing.embedding import ComponentsMLP
+from tmnre_lensing.embedding import lens_network
 from tmnre_lensing.labels import LABELS
 from tmnre_lensing.scene import EPL, Scene, Sersic, Shear
 from tmnre_lensing.simulator import LensSimulator, theta_of
@@ -137,7 +138,7 @@ def analysis_of(settings: Settings) -> Analysis:
         stages=settings.schedule.stages,
         training=settings.training,
         truncation=settings.truncation,
-        embedding=ComponentsMLP,
+        embedding=partial(lens_network, noise=settings.camera.noise_e_per_s),
         truth={**truth, **{name: float(value[0]) for name, value in derived.items()}},
         labels=LABELS,
         seed=settings.seed,
