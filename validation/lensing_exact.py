@@ -168,7 +168,7 @@ def compare(name: str, seed: int, observation: int, runs: Path, samples: int) ->
         "seed": seed,
         "observation_seed": observation,
         "simulations": summary["simulations"],
-        "wall_s": round(sum(session["wall_s"] for session in meta["sessions"])),
+        "wall_s": round(sum(session["wall_s"] for session in meta.get("sessions", []))),
         "exact_calls": exact.calls,
         "exact_wall_s": round(time.time() - started),
         "exact_effective": ess,

@@ -77,7 +77,7 @@ class Truth:
 class Schedule:
     """Rounds: how many, simulations that train each, and optimiser steps."""
 
-    boxes: int = 5
+    boxes: int = 7
     """rounds that truncate every parameter alone"""
     contours: int = 2
     """rounds that truncate all together, by the contour of their joint ratio; one more reports"""
