@@ -27,9 +27,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tmnre import run
+from tmnre import Result, run
 from tmnre import settings as typed
 from tmnre.plugin import find_recipe
+from tmnre.result import load_marginals
 from tmnre_lensing.simulator import LensSimulator
 
 RESULTS = Path(__file__).parent / "results"
@@ -138,11 +139,11 @@ def compare(name: str, seed: int, observation: int, runs: Path, samples: int) ->
     work = recipe.build(settings)
     analysis = getattr(work, "analysis", work)
     out = runs / f"lensing-{name}-{seed}-{observation}"
-    started = time.time()
-    result = run.execute(
-        work, out, config=typed.dump(settings), recipe=f"lensing/{name}", command=[], resume=out.exists()
-    )
-    wall = time.time() - started
+    if not (out / "summary.json").exists():
+        how = {"config": typed.dump(settings), "recipe": f"lensing/{name}", "command": [], "resume": out.exists()}
+        run.execute(work, out, **how)
+    summary, meta = (json.loads((out / f"{part}.json").read_text()) for part in ("summary", "meta"))
+    result = Result(load_marginals(out / "posterior.h5"))
     simulator = analysis.simulator
     exact = Exact(simulator, analysis.observation["image"])
     names = simulator.prior.names
@@ -166,13 +167,13 @@ def compare(name: str, seed: int, observation: int, runs: Path, samples: int) ->
         "recipe": name,
         "seed": seed,
         "observation_seed": observation,
-        "simulations": result.simulations,
-        "wall_s": round(wall),
+        "simulations": summary["simulations"],
+        "wall_s": round(sum(session["wall_s"] for session in meta.get("sessions", []))),
         "exact_calls": exact.calls,
         "exact_wall_s": round(time.time() - started),
         "exact_effective": ess,
-        "log_volume": [record["log_volume"] for record in result.rounds],
-        "truncation": result.extra.get("truncation"),
+        "log_volume": [record["log_volume"] for record in summary["rounds"]],
+        "truncation": summary.get("truncation"),
         "parameters": table,
     }
     if names in result.marginals:

@@ -179,8 +179,11 @@ def test_the_reduction_keeps_a_narrow_regions_information(correlation):
 
 def test_coefficients_have_the_noise_of_projected_images():
     simulator = LensSimulator(SCENE, PRIOR, Camera().optics, Noise(0.3, kernel=drizzle_kernel(0.3)), components=16)
-    theta = torch.from_numpy(PRIOR.sample(400, np.random.default_rng(0)))
+    narrow = Prior({name: Uniform(m := float(d.quantile(0.5)), m + 1e-3) for name, d in PRIOR.items()})
+    theta = torch.from_numpy(narrow.sample(400, np.random.default_rng(0)))
     stored = {"image": simulator.images(theta.float())}
+    wide = {"image": simulator.images(torch.from_numpy(PRIOR.sample(400, np.random.default_rng(0))).float())}
+    assert simulator.fit_reduction(wide, theta) == {}
     reduced = simulator.reduced(simulator.fit_reduction(stored, theta))
     one = {"image": stored["image"][:1].expand(4000, -1, -1)}
     generator = torch.Generator().manual_seed(0)

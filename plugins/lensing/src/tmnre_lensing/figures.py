@@ -24,7 +24,7 @@ def best_draw(result: Result, simulator: LensSimulator, image: np.ndarray, *, dr
     if joint is None:
         return medians
     order = [joint.index(name) for name in names]
-    theta = np.concatenate([medians, result[joint].sample(draws, seed=0)[:, order]])
+    theta = np.concatenate([medians, result[joint].sample(draws, 0)[:, order]])
     found = simulator.simulate(theta, np.random.default_rng(0))["image"]
     return theta[[np.argmin((((image - found) / simulator.noise.sd) ** 2 * simulator.mask).sum((1, 2)))]]
 

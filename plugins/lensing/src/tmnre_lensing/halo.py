@@ -11,6 +11,7 @@ alpha_s = 4 rho_s r_s^2 / (Sigma_crit D_l).  A halo is given by its mass M200c, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -44,38 +45,52 @@ def log10_total(log10_m200: Tensor, concentration: float | Tensor, tau: float | 
 
 def nfw(x: Tensor, y: Tensor, r_s: Tensor, alpha_s: Tensor) -> tuple[Tensor, Tensor]:
     """Deflection of an NFW halo at the origin: m(u) = ln(u / 2) + F(u)."""
-    u2 = _u2(x, y, r_s)
-    log = 0.5 * torch.log(u2 / 4)
-    mass = torch.where(u2 < SMALL, u2 * (-0.5 * log - 0.25), log + _f(u2))
-    scale = alpha_s / r_s * mass / u2
-    return scale * x, scale * y
+
+    def mass(u2: Tensor, f: Tensor, _: Tensor) -> Tensor:
+        return 0.5 * torch.log(0.25 * u2) + f
+
+    return _deflection(x, y, r_s, alpha_s, mass, alpha_s.new_zeros(()))
 
 
 def tnfw(x: Tensor, y: Tensor, r_s: Tensor, alpha_s: Tensor, tau: float | Tensor) -> tuple[Tensor, Tensor]:
     """Deflection of a truncated NFW halo at the origin (Baltz et al. 2009, eq. A.11)."""
-    t = torch.as_tensor(tau, dtype=x.dtype, device=x.device)
-    t2 = t**2
-    u2 = _u2(x, y, r_s)
-    root = torch.sqrt(t2 + u2)
-    log = 0.5 * torch.log(u2)
-    inner = (t2 + 2 * u2 - 1) * _f(u2) + t * math.pi + (t2 - 1) * torch.log(t)
-    mass = t2 / (t2 + 1) ** 2 * (inner + root * ((t2 - 1) / t * (log - torch.log(root + t)) - math.pi))
-    missing = ((t2 - 1) * torch.log(t) + t * math.pi - (t2 + 1)) / (t2 + 1) ** 2  # surface density at the centre
-    core = u2 * (0.5 * (math.log(2) - log) - 0.25 - 0.5 * missing)
-    scale = alpha_s / r_s * torch.where(u2 < SMALL, core, mass) / u2
+
+    def mass(u2: Tensor, f: Tensor, t: Tensor) -> Tensor:
+        t2, root = t * t, torch.sqrt(t * t + u2)
+        inner = (t2 + 2 * u2 - 1) * f + t * math.pi + (t2 - 1) * torch.log(t)
+        outer = (t2 - 1) / t * (0.5 * torch.log(u2) - torch.log(root + t)) - math.pi
+        return t2 / (t2 + 1) ** 2 * (inner + root * outer)
+
+    return _deflection(x, y, r_s, alpha_s, mass, torch.as_tensor(tau, dtype=x.dtype, device=x.device))
+
+
+def _deflection(
+    x: Tensor, y: Tensor, r_s: Tensor, alpha_s: Tensor, mass: Callable[[Tensor, Tensor, Tensor], Tensor], tau: Tensor
+) -> tuple[Tensor, Tensor]:
+    """alpha_s m(u) / u along (x, y), from `mass`(u^2, F, tau); tau = 0: not truncated.
+
+    Few rays pass within r_s.  They alone need the other branch of F, double precision where terms cancel, and the
+    expansion at the centre, m = u^2 (ln(2 / u) / 2 - 1/4 - k / 2), k the surface density that truncation takes away.
+    """
+    # a ray through the very centre is not deflected, and must not be divided by zero
+    u2 = (x * x + y * y) / (r_s * r_s) + 1e-20
+    w = torch.sqrt((u2 - 1).clamp_min(NEAR_ONE))
+    m = mass(u2, torch.atan(w) / w, tau)
+    every = u2.flatten()
+    close = torch.nonzero(every < 1 + NEAR_ONE)[:, 0]
+    v = every[close].double()
+    t = tau.double() if tau.numel() == 1 else tau.expand_as(u2).flatten()[close].double()
+    k = ((t * t - 1) * torch.log(t.clamp_min(1e-30)) + t * math.pi - (t * t + 1)) / (t * t + 1) ** 2
+    core = v * (0.5 * (math.log(2) - 0.5 * torch.log(v)) - 0.25 - torch.where(t > 0, 0.5 * k, 0.0))
+    inner = torch.where(v < SMALL, core, mass(v, _f_close(v), t)).to(m.dtype)
+    m = m.flatten().index_copy(0, close, inner).view_as(m)
+    scale = alpha_s / r_s * m / u2
     return scale * x, scale * y
 
 
-def _u2(x: Tensor, y: Tensor, r_s: Tensor) -> Tensor:
-    # a ray through the very centre is not deflected, and must not be divided by zero
-    return (x * x + y * y) / (r_s * r_s) + 1e-20
-
-
-def _f(u2: Tensor) -> Tensor:
-    """F(u) = artanh(w) / w with w^2 = 1 - u^2, which is arctan(w) / w with w^2 = u^2 - 1 outside r_s."""
+def _f_close(u2: Tensor) -> Tensor:
+    """F(u) = artanh(w) / w, w^2 = 1 - u^2, for u^2 < 1 + NEAR_ONE; by its expansion about u = 1."""
     square = 1 - u2
-    w = torch.sqrt(square.abs().clamp_min(NEAR_ONE))
-    # both branches are evaluated: neither may be infinite, or gradients of the other become NaN
-    inside, outside = torch.atanh(w.clamp_max(1 - 1e-7)), torch.atan(w)
+    w = torch.sqrt(square.clamp_min(NEAR_ONE)).clamp_max(1 - 1e-7)  # finite in both branches, for the gradient's sake
     near = 1 + square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square / 9)))
-    return torch.where(square.abs() < NEAR_ONE, near, torch.where(square > 0, inside, outside) / w)
+    return torch.where(square < NEAR_ONE, near, torch.atanh(w) / w)

@@ -1,9 +1,9 @@
 """A strong-lens image as a simulator of tmnre: a scene, its optics, noise and mask, and a prior of what is free.
 
-While training, images are seen through their principal components in the region at hand: pixels are divided by the
-noise, and coefficients on a basis of the region's noise-free images are kept.  What is orthogonal to that basis holds
-noise only.  A narrow region needs few components and loses nothing; of a wide one the faintest details are lost, which
-makes its ratios wider, never wrong.  Noise is drawn in the basis, with its exact covariance.
+In a wide region training sees whole images.  Once the region is so narrow that a few principal components of its own
+noise-free images, in units of the noise, leave out less than the noise of one pixel, it sees the coefficients on these
+instead: what is orthogonal to them holds noise only, and everything downstream is a hundred times smaller.  Noise is
+drawn in the basis, with its exact covariance.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tmnre_lensing.scene import Scene
 
 RAYS_AT_ONCE = 100_000
 """rays of one batch: their arrays stay in the processor's cache"""
+LEFT_OUT = 1.0
+"""squared signal-to-noise ratio that components may leave out of an image, in the mean"""
 
 
 class LensSimulator(Simulator):
@@ -111,12 +113,16 @@ class LensSimulator(Simulator):
         return scaled[:, torch.from_numpy(self.mask)]
 
     def fit_reduction(self, stored: Mapping[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
-        """Mean, principal components and noise in them, of at most 2048 of the region's images."""
+        """Mean, principal components and noise in them, of at most 2048 of the region's images; {}: whole images."""
         if not self.components:
             return {}
         signals = self.whitened(stored["image"][:2048]).double()
         mean = signals.mean(0)
-        basis = signal_basis(signals - mean, most=self.components, lost=1e-7)
+        learned, others = (signals - mean).split([len(signals) * 3 // 4, len(signals) - len(signals) * 3 // 4])
+        basis = signal_basis(learned, most=self.components, lost=1e-7)
+        left_out = float((others - others @ basis.T @ basis).square().sum(1).mean())
+        if left_out > LEFT_OUT:
+            return {}
         return {"mean": mean.float(), "basis": basis.float(), "factor": self._noise_factor(basis).float()}
 
     def _noise_factor(self, basis: Tensor) -> Tensor:

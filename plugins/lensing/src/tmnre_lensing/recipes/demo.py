@@ -10,6 +10,7 @@ import torch
 from tmnre import Analysis, Prior, Recipe, Stage, Training, Truncation, Uniform
 from tmnre_lensing import figures, papers
 from tmnre_lensing.camera import Camera
+from tmnre_lensing.embedding import lens_network
 from tmnre_lensing.labels import LABELS
 from tmnre_lensing.scene import EPL, Scene, Sersic, Shear
 from tmnre_lensing.simulator import LensSimulator, theta_of
@@ -117,6 +118,7 @@ def build(settings: Settings) -> Analysis:
         ),
         training=settings.training,
         truncation=settings.truncation,
+        embedding=partial(lens_network, noise=settings.camera.noise_e_per_s),
         truth={**truth, **{name: float(value[0]) for name, value in derived.items()}},
         labels=LABELS,
         figures=partial(figures.lens, simulator=simulator, image=image),

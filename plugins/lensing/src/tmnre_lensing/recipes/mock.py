@@ -7,6 +7,7 @@ where the correlations of the posterior leave nothing, and training images there
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ import torch
 from tmnre import Analysis, LogUniform, Place, Prior, Procedure, Recipe, Result, Stage, Training, Truncation, Uniform
 from tmnre_lensing import figures, papers, regions
 from tmnre_lensing.camera import Camera
+from tmnre_lensing.embedding import lens_network
 from tmnre_lensing.labels import LABELS
 from tmnre_lensing.scene import EPL, Scene, Sersic, Shear
 from tmnre_lensing.simulator import LensSimulator, theta_of
@@ -75,7 +77,7 @@ class Truth:
 class Schedule:
     """Rounds: how many, simulations that train each, and optimiser steps."""
 
-    boxes: int = 5
+    boxes: int = 7
     """rounds that truncate every parameter alone"""
     contours: int = 2
     """rounds that truncate all together, by the contour of their joint ratio; one more reports"""
@@ -136,6 +138,7 @@ def analysis_of(settings: Settings) -> Analysis:
         stages=settings.schedule.stages,
         training=settings.training,
         truncation=settings.truncation,
+        embedding=partial(lens_network, noise=settings.camera.noise_e_per_s),
         truth={**truth, **{name: float(value[0]) for name, value in derived.items()}},
         labels=LABELS,
         seed=settings.seed,

@@ -17,6 +17,7 @@ import torch
 from tmnre import Analysis, LogUniform, Prior, Recipe, Stage, Training, Truncation, Uniform
 from tmnre.diagnostics import Additive
 from tmnre_lensing import figures, papers
+from tmnre_lensing.embedding import lens_network
 from tmnre_lensing.labels import LABELS
 from tmnre_lensing.observed import Cut, Files, LensImage, read
 from tmnre_lensing.scene import EPL, Scene, Sersic, Shear
@@ -163,6 +164,7 @@ def build(settings: Settings) -> Analysis:
         stages=settings.schedule.stages,
         training=settings.training,
         truncation=settings.truncation,
+        embedding=partial(lens_network, noise=float(np.median(lens.noise.sd))),
         distortions=distortions,
         labels=LABELS,
         figures=partial(figures.lens, simulator=simulator, image=lens.image),

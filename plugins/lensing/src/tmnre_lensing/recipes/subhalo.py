@@ -19,6 +19,7 @@ from tmnre.files import read_json, write_json
 from tmnre_lensing import figures, papers, regions
 from tmnre_lensing.camera import Camera
 from tmnre_lensing.cosmology import Planes
+from tmnre_lensing.embedding import lens_network
 from tmnre_lensing.labels import LABELS
 from tmnre_lensing.recipes import mock
 from tmnre_lensing.recipes.mock import Schedule
@@ -134,6 +135,7 @@ def lens_analysis(settings: Settings) -> Analysis:
         stages=settings.schedule.stages,
         training=settings.training,
         truncation=settings.truncation,
+        embedding=partial(lens_network, noise=settings.camera.noise_e_per_s),
         truth=truth,
         labels=LABELS,
         seed=settings.seed,

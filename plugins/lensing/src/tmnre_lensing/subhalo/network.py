@@ -66,8 +66,16 @@ class SubhaloNet(nn.Module):
 
     def log_ratio(self, x: dict[str, Tensor]) -> Tensor:
         """Normalised log r (N, K)."""
+        return self._normalised(self(x))
+
+    def linear_log_ratio(self, x: dict[str, Tensor]) -> Tensor:
+        """The same from the filters alone."""
+        linear = self._inputs(x["image"])[1].flatten(1)
+        return self._normalised(torch.cat([linear.new_zeros(len(linear), 1), linear], dim=1))
+
+    def _normalised(self, logits: Tensor) -> Tensor:
         log_prior = self.bins.log_prior
-        return torch.log_softmax(self(x) + log_prior, dim=1) - log_prior
+        return torch.log_softmax(logits + log_prior, dim=1) - log_prior
 
 
 def cross_entropy(network: SubhaloNet, batch: tuple[dict[str, Tensor], Tensor]) -> Tensor:

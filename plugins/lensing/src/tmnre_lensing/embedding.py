@@ -1,0 +1,60 @@
+"""Embeddings of lens images: convolutions for whole images of a wide region, a perceptron for principal components."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tmnre import ResidualBlock, ResidualMLP, Standardise
+
+PIXELS = 51
+"""pixels a side, at most, of the images that convolutions see"""
+
+
+def lens_network(x: dict[str, Tensor], *, noise: float) -> nn.Module:
+    """The network for what the simulator shows of this region; noise: typical standard deviation of a pixel."""
+    return ResidualMLP(x) if x["image"].ndim == 2 else ImageNet(x, noise)
+
+
+class ImageNet(nn.Module):
+    """Features (N, F) of whole images {"image": (N, H, W)}.
+
+    Brightness varies by a factor of a thousand over a wide prior, so pixels enter as inverse hyperbolic sines in units
+    of the noise.  The convolutions see arcs wherever they are; the linear map beside them is quicker where a region is
+    narrow already.  Images of more than `PIXELS` a side are seen in blocks of pixels: what a wide region has to tell is
+    coarse.
+    """
+
+    def __init__(self, x: dict[str, Tensor], noise: float, features: int = 128, channels: int = 32) -> None:
+        super().__init__()
+        self.noise = noise
+        self.block = math.ceil(max(x["image"].shape[1:]) / PIXELS)
+        image = self._scaled(x["image"])
+        self.standardise = Standardise(image.flatten(1))
+        # a first layer of stride 4 keeps the large maps, which cost most on a CPU, out of the network
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, channels, 8, stride=4, padding=2),
+            nn.GELU(),
+            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Flatten(),
+            nn.LazyLinear(features),
+        )
+        self.linear = nn.Linear(image[0].numel(), features)
+        self.blocks = nn.Sequential(ResidualBlock(features, 2 * features), ResidualBlock(features, 2 * features))
+        self.out = nn.LayerNorm(features)
+        self.convolutions(image[:2, None])
+
+    def _scaled(self, image: Tensor) -> Tensor:
+        if self.block > 1:  # sums over a block, in units of their noise
+            image = F.avg_pool2d(image[:, None], self.block, ceil_mode=True)[:, 0] * self.block
+        return torch.asinh(image / self.noise)
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        image = self._scaled(x["image"])
+        flat = self.standardise(image.flatten(1))
+        features = self.linear(flat) + self.convolutions(flat.view(image.shape)[:, None])
+        return self.out(self.blocks(features))
