@@ -15,5 +15,9 @@ plugin = Plugin(
             target="tmnre_popsources.recipes.detection_is_truncation:recipe",
             summary="population from detected and sub-threshold sources together, on the observation of 2211.04291",
         ),
+        "fermi-highlat": RecipeEntry(
+            target="tmnre_popsources.recipes.fermi_highlat:recipe",
+            summary="source counts dN/dS of the gamma-ray sky at high latitudes, from a Fermi-LAT counts map",
+        ),
     },
 )
