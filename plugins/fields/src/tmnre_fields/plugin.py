@@ -15,6 +15,10 @@ plugin = Plugin(
             target="tmnre_fields.recipes.expgrf:recipe",
             summary="every pixel of an exponentiated Gaussian field in noise, in rounds for this observation",
         ),
+        "separation": RecipeEntry(
+            target="tmnre_fields.recipes.separation:recipe",
+            summary="two random fields that overlap in two channels: both, jointly, with a mask",
+        ),
         "wmap": RecipeEntry(
             target="tmnre_fields.recipes.wmap:recipe",
             summary="the CMB on the whole sky from WMAP's seven-year V and W bands outside the mask",

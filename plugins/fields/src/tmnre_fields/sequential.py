@@ -8,6 +8,7 @@ round's network there.  With a truth known, the error of each round's mean and i
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,7 @@ class FieldRounds(Procedure):
     spectrum : an `Analysis` of the spectrum's parameters, run first; fields are then inferred given draws of them, and
         p(x|z) does not depend on them.
     truth : modes z (C, *mode_shape), where known.
+    start : network.pt of another run's first round, which does not depend on the observation; None: it is trained.
     draw_figures : called with (procedure, found, record, folder).
     write_maps : called with (found, folder), for FITS files.
     """
@@ -92,6 +94,7 @@ class FieldRounds(Procedure):
     network: Network = field(default_factory=Network)
     spectrum: Analysis | None = None
     truth: Tensor | None = None
+    start: Path | None = None
     draw_figures: Callable[..., None] | None = None
     write_maps: Callable[[Found, Path], None] | None = None
     seed: int = 0
@@ -113,7 +116,7 @@ class FieldRounds(Procedure):
         self._found, self._record = self._load(folders, drawn), record
         if self.write_maps is not None:
             self.write_maps(self._found, place.folder)
-        curves = [read_json(folder / "curve.json") for folder in folders]
+        curves = [curve for folder in folders if (curve := read_json(folder / "curve.json"))]
         extra = {"fields": record}
         if spectrum is not None:
             return Result(spectrum.marginals, spectrum.rounds, spectrum.truth, spectrum.labels, curves, extra)
@@ -125,7 +128,10 @@ class FieldRounds(Procedure):
 
     def estimate(self, folder: Path) -> InformationNet:
         """A round's network."""
-        saved = torch.load(folder / "network.pt", weights_only=True)
+        return self._loaded(folder / "network.pt")
+
+    def _loaded(self, path: Path) -> InformationNet:
+        saved = torch.load(path, weights_only=True)
         net = self._blank(saved["z"], saved["x"])
         net.load_state_dict(saved["state"])
         return net.eval()
@@ -162,34 +168,19 @@ class FieldRounds(Procedure):
 
     def _round(self, number: int, before: list[Path], folder: Path, thetas, place: Place) -> None:
         course, generator = self.course, torch.Generator().manual_seed(1000 * self.seed + number)
-        threshold = course.thresholds[number - 1] if number else 0.0
-        proposal, record = self._proposal(before, threshold, thetas, generator)
-        n = course.simulations[number]
-        simulations = simulate(
-            self.model, n, generator, proposal=proposal, theta=self._thetas(thetas, n, number), progress=place.progress
-        )
-        if before:
-            net = self.estimate(before[-1])
-            fitted = torch.load(before[-1] / "network.pt", weights_only=True)
-            z, x, peak = fitted["z"], fitted["x"], self.training.warm_learning_rate
+        if number == 0 and self.start is not None:
+            net = self._loaded(self.start)
+            shutil.copy(self.start, folder / "network.pt")
+            write_json(folder / "curve.json", [])
+            write_json(folder / "record.json", {"g": 0.0, "simulations": 0})
         else:
-            rows = slice(0, course.fitted)
-            z, x, peak = simulations.z[rows], simulations.x(rows, generator), None
-            net = self._blank(z, x)
-        curve = train(
-            net,
-            simulations,
-            self.training,
-            steps=course.steps[number],
-            seed=self.seed + number,
-            peak=peak,
-            progress=place.progress,
-            say=place.say,
-        )
-        # the first few are enough for the shapes; statistics are buffers
-        torch.save({"state": net.state_dict(), "z": z[:2].clone(), "x": x[:2].clone()}, folder / "network.pt")
-        write_json(folder / "curve.json", [{**point, "member": 0} for point in curve])
-        write_json(folder / "record.json", {**record, "simulations": n})
+            threshold = course.thresholds[number - 1] if number else 0.0
+            proposal, record = self._proposal(before, threshold, thetas, generator)
+            n = course.simulations[number]
+            theta = self._thetas(thetas, n, number)
+            simulations = simulate(self.model, n, generator, proposal=proposal, theta=theta, progress=place.progress)
+            net = self._trained(number, before, folder, simulations, generator, place)
+            write_json(folder / "record.json", {**record, "simulations": n})
         information = self.information(net)
         power = self._power(thetas)
         posterior = Posterior(information, power)
@@ -197,6 +188,29 @@ class FieldRounds(Procedure):
         draws = sky.fields(posterior.draw(min(course.draws, 200), generator))
         mean = sky.fields(posterior.mean())
         np.savez(folder / "maps.npz", mean=mean[0].numpy(), sd=draws.std(0).numpy())
+
+    def _trained(self, number: int, before: list[Path], folder: Path, simulations, generator, place) -> InformationNet:
+        """The round's network, trained and saved."""
+        if before:
+            net, peak = self.estimate(before[-1]), self.training.warm_learning_rate
+        else:
+            rows = slice(0, self.course.fitted)
+            net, peak = self._blank(simulations.z[rows], simulations.x(rows, generator)), None
+        curve = train(
+            net,
+            simulations,
+            self.training,
+            steps=self.course.steps[number],
+            seed=self.seed + number,
+            peak=peak,
+            progress=place.progress,
+            say=place.say,
+        )
+        # two simulations are enough for the shapes; statistics are buffers
+        z, x = simulations.z[:2].clone(), simulations.x(slice(0, 2), generator)
+        torch.save({"state": net.state_dict(), "z": z, "x": x}, folder / "network.pt")
+        write_json(folder / "curve.json", [{**point, "member": 0} for point in curve])
+        return net
 
     def _compare(self, folders: list[Path], folder: Path, thetas) -> None:
         """Every round's network on the same simulations of the last proposal, and on the truth."""

@@ -2,9 +2,9 @@
 
     x_nu = W_nu ( CMB + r_nu foreground ) + unresolved + noise_nu
 
-in microkelvin, thermodynamic.  The maps are averages over the pixels, so W_nu is the pixel's window times the band's
-beam.  The CMB beyond lmax, which these pixels cannot resolve but do contain, is the same in both bands; it is simulated
-and marginalised.  Noise: Q and U are all but free of signal at this resolution and have twice the variance of I each (two
+in microkelvin, thermodynamic.  The maps are averages over pixels, so W_nu is the pixel window times the band's beam.
+The CMB beyond lmax, which these pixels cannot resolve but do contain, is the same in both bands; it is simulated and
+marginalised.  Noise: Q and U are all but free of signal at this resolution and have twice the variance of I each (two
 orthogonal polarisers measure I, their difference Q), so (Q^2 + U^2) / 4, smoothed, is the variance of I.
 """
 
@@ -66,8 +66,8 @@ def read(folder: Path, nside: int, smoothing_deg: float = 10.0) -> Maps:
     for name in (MAP.format("V"), MAP.format("W"), MASK):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"{folder / name} is not there; WMAP's maps come from https://lambda.gsfc.nasa.gov, these, of nside 32, "
-                f"from healpy's test data (https://github.com/healpy/healpy, test/data); set --folder or $TMNRE_DATA"
+                f"{folder / name} is not there; WMAP's maps are at https://lambda.gsfc.nasa.gov, these, of nside 32, "
+                f"in healpy's test data (https://github.com/healpy/healpy, test/data); set --folder or $TMNRE_DATA"
             )
     mask = healpy.read_map(folder / MASK) > 0.5
     mask_low = healpy.ud_grade(mask.astype(float), nside) > 0.99

@@ -21,11 +21,11 @@ from tmnre_fields.network import Network
 from tmnre_fields.sequential import Course, FieldRounds, Found
 
 COURSE = Course(
-    simulations=(400, 200, 200),
-    steps=(80, 40, 40),
+    simulations=(300, 150, 150),
+    steps=(50, 25, 25),
     thresholds=(10.0, 10.0),
-    fitted=400,
-    held_out=60,
+    fitted=300,
+    held_out=40,
     draws=200,
     kept=100,
 )
