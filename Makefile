@@ -37,7 +37,7 @@ docs: install
 
 # long checks against independent answers; writes validation/results
 validate: install
-	TMNRE_FUZZ=10000 $(BIN)/pytest tests/fuzz
+	TMNRE_FUZZ=10000 TMNRE_SLOW=1 $(BIN)/pytest tests/fuzz tests/examples
 	$(BIN)/python validation/kills.py
 	$(BIN)/python validation/linear_gaussian.py
 	$(BIN)/python validation/sbibm.py

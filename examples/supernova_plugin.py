@@ -18,12 +18,12 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-WORK = Path(os.environ.get("TMNRE_EXAMPLES", tempfile.mkdtemp(prefix="supernova-")))
+WORK = Path(os.environ.get("TMNRE_EXAMPLES") or tempfile.mkdtemp(prefix="supernova-"))
 
 
 def shell(*words):
     """Run a command and show it and what it says."""
-    print("$", *words)
+    print("$", " ".join(words).replace(str(WORK), "."))
     where = os.pathsep.join([str(WORK / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "tmnre.cli" if words[0] == "tmnre" else words[0], *words[1:]]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": where}, capture_output=True, text=True)
@@ -63,7 +63,8 @@ shell("tmnre", "recipes")
 shell("tmnre", "check", "supernova")
 
 # %% Run it
-shell("tmnre", "run", "supernova/hubble", "--out", str(WORK / "run"), "--quiet")
+preset = ("--preset", os.environ["TMNRE_PRESET"]) if "TMNRE_PRESET" in os.environ else ()
+shell("tmnre", "run", "supernova/hubble", "--out", str(WORK / "run"), "--quiet", *preset)
 shell("tmnre", "cite", str(WORK / "run"))
 
 # %% Its posterior

@@ -106,6 +106,13 @@ COMP_WORDS=(tmnre run toy/); COMP_CWORD=2; _tmnre; printf '%s\\n' "${{COMPREPLY[
     assert done.stdout.split() == ["toy/line"] and not done.stderr
 
 
+@pytest.mark.parametrize("what", ["/no/such/run", "./run", "tests"])
+def test_what_is_neither_run_nor_recipe(what, capsys):
+    assert main(["cite", what]) == 2
+    said = capsys.readouterr().err
+    assert "is no run directory" in said or "a recipe is named plugin/recipe" in said
+
+
 def test_recipe_before_options(capsys):
     assert main(["run", "--out", "x"]) == 2
     assert "needs a recipe" in capsys.readouterr().err

@@ -65,8 +65,8 @@ def cite(known: argparse.Namespace, settings: list[str], arguments: list[str]) -
     folder = Path(known.what)
     if (folder / "meta.json").is_file():
         papers = citations.of_run(folder)
-    elif folder.is_dir():
-        raise ValueError(f"{folder} is not a run directory: it has no meta.json; give a run, or a recipe: plugin/name")
+    elif folder.is_dir() or known.what.startswith(("/", ".")):
+        raise ValueError(f"{folder} is no run directory, which has a meta.json; give one, or a recipe: plugin/name")
     else:
         papers = (*citations.method(), *find_recipe(known.what).papers)
     print("\n\n".join(papers))

@@ -141,7 +141,7 @@ def find_recipe(name: str) -> Recipe:
     Raises PluginError when there is none, or when it cannot be imported.
     """
     plugin_name, slash, recipe_name = name.partition("/")
-    if not slash:
+    if not (plugin_name and slash and recipe_name) or plugin_name.startswith("."):
         raise PluginError(f"a recipe is named plugin/recipe, for example gw/demo; got {name!r}")
     plugin = find_plugin(plugin_name)
     if recipe_name not in plugin.recipes:

@@ -42,7 +42,7 @@ def contents(folder: Path) -> dict[str, Any]:
     """Everything `page.html` asks for.  Raises ValueError when the folder is no run directory or is damaged."""
     meta_path, config_path = folder / "meta.json", folder / "config.yaml"
     if not meta_path.is_file() or not config_path.is_file():
-        raise ValueError(f"{folder} is not a run directory: it needs meta.json and config.yaml; start one by tmnre run")
+        raise ValueError(f"{folder} is not a run directory: it needs meta.json and config.yaml; tmnre run starts one")
     return _contents(folder, read(meta_path), config_path.read_text(errors="replace"))
 
 
