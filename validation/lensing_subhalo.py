@@ -108,7 +108,7 @@ def main() -> None:
     recipe = find_recipe("lensing/subhalo")
     work = recipe.build(recipe.settings())
     result = work.run(Place(options.runs / "lensing-subhalo", progress=partial(tqdm, disable=True)))
-    region, _ = regions.of_round(work.rounds, result.rounds[-1]["round"], limit=100_000)
+    region = regions.of_last(work.rounds)
     reference = Reference(work, region)
     table, all_images, all_theta = {}, [], []
     for seed, log10_m in enumerate((None, *MASSES)):

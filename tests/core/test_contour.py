@@ -172,7 +172,10 @@ def test_groups_may_be_cut_apart_first(tmp_path):
     x = {"x": simulator.white @ MEAN}
     stages = (*(Stage(2000, steps=150, together=False),) * 2, Stage(3000, steps=300))
     analysis = Analysis(simulator, x, [NAMES], stages=stages, truncated=[NAMES])
-    result = go(analysis, tmp_path / "run")
+    rounds = Rounds(analysis, tmp_path / "run", progress=partial(tqdm, disable=True), say=lambda _: None)
+    result = rounds.run()
+    # the region the posterior was learned in is the last box
+    assert rounds.region.to_dict() == result.rounds[-1]["region"] and not rounds.region.contours
     boxes, last = result.rounds[:2], result.rounds[2]
     assert all("contours" not in record["next_region"] for record in boxes)
     (contour,) = last["next_region"]["contours"]

@@ -175,6 +175,17 @@ def test_the_reduction_keeps_a_narrow_regions_information(correlation):
     # little of what its correlation would tell
     share = torch.linalg.eigvals(torch.linalg.solve(exact, seen.T @ torch.linalg.solve(inner, seen))).real
     assert share.max() < 1 + 1e-4 and share.min() > (0.9 if correlation else 0.998)
+    # the estimate has the error of the linear Gaussian posterior with the region's variance, w^2 / 3, as its prior
+    x = reduced.observe(stored, torch.from_numpy(theta), torch.Generator().manual_seed(0))
+    u = torch.from_numpy(PRIOR.to_cube(theta))
+    target = (u - u.mean(0)) / u.std(0)
+    slope = (x["estimate"].double() * target).mean(0)
+    scale = torch.from_numpy(width[0] / np.sqrt(3))
+    posterior = torch.linalg.inv(seen.T @ torch.linalg.solve(inner, seen) + torch.diag(scale**-2)).diagonal()
+    error = (x["estimate"].double() - target).square().mean(0)
+    # variances of 600 are known to 6%, and the fit has 40 coefficients for them
+    np.testing.assert_allclose(error, posterior / scale**2, rtol=0.35, atol=0.01)
+    np.testing.assert_allclose(1 - slope, error, atol=0.1)
 
 
 def test_coefficients_have_the_noise_of_projected_images():

@@ -78,6 +78,8 @@ class Trained:
 class Rounds:
     """The rounds of one analysis in one folder.
 
+    After `run`, `region` is that of the last round, the posterior's, and `store` has the simulations.
+
     Simulations run on `executor` where one is given.  A training set larger than `memory_gib` (None: half of what the
     machine has) is read from disk while training; the store never takes more than `disk_gib` (None: no bound).
 
@@ -185,6 +187,7 @@ class Rounds:
                 break
         assert last is not None
         self.last = last
+        self.region = region
         return self._result(last, region, records)
 
     def _round(self, number: int, region: Box, stage: Stage, last: Trained | None, *, polish: bool) -> Trained:

@@ -6,37 +6,49 @@ what a network has to see through: the expected squared distance between two tra
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from tmnre.rounds import Rounds
+from tmnre.simulate import in_region
 from tmnre_lensing.simulator import LensSimulator
 
-AT_MOST = 2000
+AT_MOST, FEWEST = 2000, 100
 
 
-def of_round(rounds: Rounds, number: int, limit: int = AT_MOST) -> tuple[np.ndarray, np.ndarray]:
-    """theta (N, D) and noise-free images (N, ny, nx) newly simulated in a round."""
+def of_round(rounds: Rounds, number: int, limit: int = AT_MOST) -> np.ndarray:
+    """Noise-free images (N, ny, nx) newly simulated in a round."""
     shards = rounds.store.shards(before_round=number + 1, from_round=number)
-    chosen = rounds.store.select(shards, lambda u: np.ones(len(u), dtype=bool), limit)
-    return rounds.simulator.prior.from_cube(chosen.u), chosen.load()["image"]
+    return rounds.store.select(shards, lambda u: np.ones(len(u), dtype=bool), limit).load()["image"]
 
 
-def first_of_kinds(records: list[dict]) -> dict[str, int]:
-    """{"prior", "box", "contour": round}: the whole prior, the last box of single parameters, the last contour."""
+def of_last(rounds: Rounds) -> np.ndarray:
+    """theta (N, D) of all simulations of all rounds that lie in the last region: draws of its prior."""
+    keep = partial(in_region, rounds.simulator, rounds.region)
+    chosen = rounds.store.select(rounds.store.shards(before_round=100), keep, 1_000_000)
+    return rounds.simulator.prior.from_cube(chosen.u)
+
+
+def kinds_of(records: list[dict]) -> dict[str, int]:
+    """{"prior", "box", "contour": round}: the whole prior, the last box of single parameters, the last contour.
+
+    Of the rounds that simulated enough anew to be compared.
+    """
     kinds = {"prior": 0}
     for record in records[1:]:
-        kinds["contour" if "contours" in record["region"] else "box"] = record["round"]
+        if record["simulated"] >= FEWEST:
+            kinds["contour" if "contours" in record["region"] else "box"] = record["round"]
     return kinds
 
 
 def compare(rounds: Rounds, records: list[dict]) -> dict[str, dict[str, float]]:
     """Of each kind of region: its log prior volume, and the images' variance over the noise's, summed over pixels."""
     found = {}
-    for kind, number in first_of_kinds(records).items():
-        _, images = of_round(rounds, number)
+    for kind, number in kinds_of(records).items():
+        images = of_round(rounds, number)
         variance = float((images.var(0, ddof=1) / np.square(rounds.simulator.noise.sd)).sum())
         found[kind] = {"log_volume": records[number]["log_volume"], "image_variance": variance, "round": number}
     return found
@@ -45,7 +57,7 @@ def compare(rounds: Rounds, records: list[dict]) -> dict[str, dict[str, float]]:
 def three_panels(rounds: Rounds, records: list[dict], image: np.ndarray, folder: Path) -> None:
     """Write truncation.png: the standard deviation of training images over the noise's, region by region."""
     simulator: LensSimulator = rounds.simulator
-    kinds = first_of_kinds(records)
+    kinds = kinds_of(records)
     titles = {"prior": "prior, untruncated", "box": "box of single parameters", "contour": "contour of the joint ratio"}
     compared = compare(rounds, records)
     figure = Figure(figsize=(4.1 * (1 + len(kinds)), 3.9), layout="constrained")
@@ -54,7 +66,7 @@ def three_panels(rounds: Rounds, records: list[dict], image: np.ndarray, folder:
     axes[0].imshow(image, origin="lower", extent=extent, cmap="magma")
     axes[0].set(title="data", xlabel="x [arcsec]", ylabel="y [arcsec]")
     for axis, (kind, number) in zip(axes[1:], kinds.items(), strict=True):
-        spread = of_round(rounds, number)[1].std(0, ddof=1) / simulator.noise.sd
+        spread = of_round(rounds, number).std(0, ddof=1) / simulator.noise.sd
         shown = axis.imshow(
             np.log10(np.maximum(spread, 1e-2)), origin="lower", extent=extent, cmap="viridis", vmin=-1, vmax=1.5
         )

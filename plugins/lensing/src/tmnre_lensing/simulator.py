@@ -3,7 +3,9 @@
 In a wide region training sees whole images.  Once the region is so narrow that a few principal components of its own
 noise-free images, in units of the noise, leave out less than the noise of one pixel, it sees the coefficients on these
 instead: what is orthogonal to them holds noise only, and everything downstream is a hundred times smaller.  Noise is
-drawn in the basis, with its exact covariance.
+drawn in the basis, with its exact covariance.  Beside the coefficients stands the linear estimate of the parameters
+that has the least squared error over the region, W c with W = Cov(u, c) (Cov(c) + N)^-1, which a network takes long to
+find: where images respond linearly it is all there is to know.
 """
 
 from __future__ import annotations
@@ -123,7 +125,13 @@ class LensSimulator(Simulator):
         left_out = float((others - others @ basis.T @ basis).square().sum(1).mean())
         if left_out > LEFT_OUT:
             return {}
-        return {"mean": mean.float(), "basis": basis.float(), "factor": self._noise_factor(basis).float()}
+        factor = self._noise_factor(basis)
+        c = (signals - mean) @ basis.T
+        u = torch.from_numpy(np.asarray(self.prior.to_cube(theta[: len(c)].numpy())))
+        covariance = c.T @ c / len(c) + factor @ factor.T + 1e-9 * torch.eye(c.shape[1], dtype=c.dtype)
+        linear = torch.linalg.solve(covariance, c.T @ (u - u.mean(0)) / len(c)) / u.std(0)
+        found = {"mean": mean, "basis": basis, "factor": factor, "linear": linear}
+        return {name: value.float() for name, value in found.items()}
 
     def _noise_factor(self, basis: Tensor) -> Tensor:
         """Cholesky factor (R, R) of the noise's covariance in a basis (R, P); zero components stay zero."""
@@ -145,19 +153,25 @@ class LensSimulator(Simulator):
 
 
 class _InBasis(LensSimulator):
-    """Coefficients {"image": (N, R)} of images on the components of a region."""
+    """Coefficients {"image": (N, R)} of images on the components of a region, and {"estimate": (N, D)} from them."""
 
     reduction: Mapping[str, Tensor]
 
     def observe(self, stored: Mapping[str, Tensor], theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Coefficients with new noise."""
-        clean = self.reduce(stored)["image"]
+        clean = self._coefficients(stored)
         noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
-        return {"image": clean + noise @ self.reduction["factor"].T}
+        return self._seen(clean + noise @ self.reduction["factor"].T)
 
     def reduce(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Coefficients of whole images."""
-        return {"image": (self.whitened(x["image"]).float() - self.reduction["mean"]) @ self.reduction["basis"].T}
+        """Coefficients and estimate of whole images."""
+        return self._seen(self._coefficients(x))
+
+    def _coefficients(self, x: Mapping[str, Tensor]) -> Tensor:
+        return (self.whitened(x["image"]).float() - self.reduction["mean"]) @ self.reduction["basis"].T
+
+    def _seen(self, coefficients: Tensor) -> dict[str, Tensor]:
+        return {"image": coefficients, "estimate": coefficients @ self.reduction["linear"]}
 
 
 def _block_pixels(mask: np.ndarray, block: int) -> np.ndarray:

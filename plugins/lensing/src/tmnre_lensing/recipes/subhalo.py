@@ -164,7 +164,7 @@ class Subhalo(Procedure):
         """Steps `lens`, `targeted`, `network` and `map`, each a folder of its own."""
         self.rounds = place.rounds(self.analysis, "lens")
         lens = self.rounds.run()
-        region, _ = regions.of_round(self.rounds, lens.rounds[-1]["round"], limit=100_000)
+        region = regions.of_last(self.rounds)
         simulations = place.step("targeted", partial(self.simulate, region=region))
         weights = place.step(
             "network",
