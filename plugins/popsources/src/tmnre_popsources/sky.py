@@ -17,6 +17,8 @@ from torch import Tensor
 GALACTIC = "G"
 EXPOSURE_CM2_S = (1e8, 1e14)
 """range an exposure in cm^2 s lies in; in m^2 s, or multiplied by a solid angle, it would not"""
+LIKELIER = 1.5
+"""ratio of variances on large scales from which on another order is believed; noise alone has a ratio of one"""
 
 
 class Sky:
@@ -141,7 +143,7 @@ def read_observation(counts: Path, exposure: Path, templates: dict[str, Path], m
             raise ValueError(f"{path} holds values that are negative or not finite")
     if mask is not None:
         assumed.append(f"{mask.name}: true where masked, {masked.mean():.1%} of the sky")
-    _check_plane(n, counts)
+    _check_order(n, counts)
     return Observation(np.round(n), e, found, masked, tuple(assumed))
 
 
@@ -166,12 +168,17 @@ def read_map(path: Path, assumed: list[str]) -> np.ndarray:
     return values
 
 
-def _check_plane(counts: np.ndarray, path: Path) -> None:
-    """Whether the Galactic plane is where RING order and Galactic coordinates put it."""
+def _check_order(counts: np.ndarray, path: Path) -> None:
+    """Whether structure on large scales is where RING order puts it: read in the wrong order, it averages out."""
     nside = healpy.npix2nside(len(counts))
-    plane = latitude_mask(nside, 5.0)
-    if counts.sum() > 1000 and counts[plane].mean() < counts[~plane].mean():
+    if nside < 8:
+        return
+    bright = np.log1p(counts)
+    ring, nested = (
+        healpy.ud_grade(bright, max(2, nside // 8), order_in=order, order_out=order).var()
+        for order in ("RING", "NESTED")
+    )
+    if nested > LIKELIER * ring:
         raise ValueError(
-            f"{path}: the Galactic plane is not brighter than the rest of the sky; the map is probably in NESTED order "
-            f"or in other coordinates"
+            f"{path}: the map has more structure when read in NESTED order; it is probably not in RING order"
         )
