@@ -1,7 +1,7 @@
 """The trained estimator of a linear Gaussian field with a mask against the dense Wiener filter, flat and on the sphere.
 
-It is trained from simulations and never told the likelihood.  Asked for: means within 0.05 posterior standard deviations
-rms, variances within 5%, inside and outside the mask.
+It is trained from simulations and never told the likelihood.  Asked for: means within 0.05 posterior standard
+deviations rms, variances within 5%, inside and outside the mask.
 """
 
 from __future__ import annotations
