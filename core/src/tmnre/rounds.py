@@ -78,12 +78,11 @@ class Trained:
 class Rounds:
     """The rounds of one analysis in one folder.
 
-    After `run`, `region` is that of the last round, the posterior's, and `store` has the simulations.
-
     Simulations run on `executor` where one is given.  A training set larger than `memory_gib` (None: half of what the
     machine has) is read from disk while training; the store never takes more than `disk_gib` (None: no bound).
 
-    `last`, after `run`: the last round as it was trained, its estimator to be asked more, and its region in the record.
+    After `run`, `region` is that of the last round, the posterior's; `last` the round as it was trained, its estimator
+    to be asked more; and `store` has the simulations.
 
     Raises TypeError or ValueError when the analysis does not fit together (unknown marginals, wrong shapes).
     """
