@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from tmnre.diagnostics import Distortion
     from tmnre.result import Result
 
-Marginal = str | tuple[str, ...]
-LOSSES = ("nre_a", "nre_c")
 MOST = 10**9
 """simulations or steps; what asks for more has a typing error in it"""
 PRECISIONS = (
@@ -24,6 +22,9 @@ PRECISIONS = (
     *("transformer-engine-float16", "64", "32", "16", "bf16"),
 )
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+
+Marginal = str | tuple[str, ...]
+LOSSES = ("nre_a", "nre_c")
 
 
 @dataclass(frozen=True)
