@@ -121,7 +121,7 @@ class Truncation:
         for name, good, wanted in (
             ("epsilon", 0 < self.epsilon < 1, "between 0 and 1"),
             ("padding", 0 <= self.padding <= 1, "between 0 and 1"),
-            ("stop_ratio", 0 < self.stop_ratio <= 1, "above 0 and at most 1"),
+            ("stop_ratio", 0 <= self.stop_ratio <= 1, "between 0 and 1"),
             ("warm_start_ratio", 0 <= self.warm_start_ratio <= 1, "between 0 and 1"),
         ):
             if not good:
