@@ -5,10 +5,12 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from tmnre import citations, report, run
 from tmnre.cli import main
+from tmnre.figures import data_figure
 from tmnre.report import verdicts, words
 
 
@@ -141,3 +143,11 @@ def test_bibtex_is_read():
     )
     entries = citations.entries(citations.CORE.values())
     assert all(e["who"] and e["title"] and e["year"] and e["link"] for e in entries)
+
+
+def test_any_observation_is_drawn_or_left_out():
+    waves = np.exp(1j * np.linspace(0, 9, 50)).reshape(2, 25)
+    drawn = data_figure({"image": np.ones((12, 9)), "strain": waves, "cube": np.ones((3, 4, 5)), "one": np.float32(1)})
+    assert [axis.get_title() for axis in drawn.axes if axis.get_title()] == ["image", "strain"]
+    assert np.allclose(drawn.axes[-1].lines[0].get_ydata(), 1)  # of complex data the modulus
+    assert data_figure({"one": np.float32(1), "names": np.array(["a", "b"])}) is None

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from tmnre.diagnostics import Distortion
     from tmnre.result import Result
 
-Marginal = str | tuple[str, ...]
-LOSSES = ("nre_a", "nre_c")
-STRATEGIES = ("ddp_fork", "ddp_notebook", "ddp_spawn")
-"""those that start their processes from this one; the others run the whole program anew"""
 MOST = 10**9
 """simulations or steps; what asks for more has a typing error in it"""
 PRECISIONS = (
@@ -26,6 +22,11 @@ PRECISIONS = (
     *("transformer-engine-float16", "64", "32", "16", "bf16"),
 )
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+
+Marginal = str | tuple[str, ...]
+LOSSES = ("nre_a", "nre_c")
+STRATEGIES = ("ddp_fork", "ddp_notebook", "ddp_spawn")
+"""those that start their processes from this one; the others run the whole program anew"""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"training.loss must be one of {sorted(LOSSES)}, got {self.loss!r}")
+        if not 1 <= self.devices <= MOST:
+            raise ValueError(f"training.devices must be 1 or more, got {self.devices}")
         if self.devices > 1 and self.strategy not in STRATEGIES:
             raise ValueError(
                 f"training.strategy must be one of {list(STRATEGIES)} for {self.devices} devices, got {self.strategy!r}"
@@ -133,7 +136,7 @@ class Truncation:
         for name, good, wanted in (
             ("epsilon", 0 < self.epsilon < 1, "between 0 and 1"),
             ("padding", 0 <= self.padding <= 1, "between 0 and 1"),
-            ("stop_ratio", 0 < self.stop_ratio <= 1, "above 0 and at most 1"),
+            ("stop_ratio", 0 <= self.stop_ratio <= 1, "between 0 and 1"),
             ("warm_start_ratio", 0 <= self.warm_start_ratio <= 1, "between 0 and 1"),
         ):
             if not good:
