@@ -115,19 +115,21 @@ class LensSimulator(Simulator):
         return scaled[:, torch.from_numpy(self.mask)]
 
     def fit_reduction(self, stored: Mapping[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
-        """Mean, principal components and noise in them, of at most 2048 of the region's images; {}: whole images."""
+        """Mean, principal components and noise in them, of at most 2048 of the region's images, and the linear estimate
+        of the parameters from all that are given; {}: whole images."""
         if not self.components:
             return {}
-        signals = self.whitened(stored["image"][:2048]).double()
+        signals = self.whitened(stored["image"]).double()
         mean = signals.mean(0)
-        learned, others = (signals - mean).split([len(signals) * 3 // 4, len(signals) - len(signals) * 3 // 4])
+        some = signals[:2048] - mean
+        learned, others = some.split([len(some) * 3 // 4, len(some) - len(some) * 3 // 4])
         basis = signal_basis(learned, most=self.components, lost=1e-7)
         left_out = float((others - others @ basis.T @ basis).square().sum(1).mean())
         if left_out > LEFT_OUT:
             return {}
         factor = self._noise_factor(basis)
         c = (signals - mean) @ basis.T
-        u = torch.from_numpy(np.asarray(self.prior.to_cube(theta[: len(c)].numpy())))
+        u = torch.from_numpy(np.asarray(self.prior.to_cube(theta.numpy())))
         covariance = c.T @ c / len(c) + factor @ factor.T + 1e-9 * torch.eye(c.shape[1], dtype=c.dtype)
         linear = torch.linalg.solve(covariance, c.T @ (u - u.mean(0)) / len(c)) / u.std(0)
         found = {"mean": mean, "basis": basis, "factor": factor, "linear": linear}
