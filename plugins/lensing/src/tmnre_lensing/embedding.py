@@ -1,4 +1,4 @@
-"""Embeddings of lens images: convolutions for whole images of a wide region, a perceptron for principal components."""
+"""Embeddings of lens images: convolutions for whole images of a wide region, a perceptron for what is left of narrow ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIXELS = 51
 
 def lens_network(x: dict[str, Tensor], *, noise: float) -> nn.Module:
     """The network for what the simulator shows of this region; noise: typical standard deviation of a pixel."""
-    return ResidualMLP(x) if x["image"].ndim == 2 else ImageNet(x, noise)
+    return ImageNet(x, noise) if "image" in x and x["image"].ndim == 3 else ResidualMLP(x)
 
 
 class ImageNet(nn.Module):

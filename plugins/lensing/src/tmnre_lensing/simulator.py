@@ -1,11 +1,11 @@
 """A strong-lens image as a simulator of tmnre: a scene, its optics, noise and mask, and a prior of what is free.
 
-In a wide region training sees whole images.  Once the region is so narrow that a few principal components of its own
-noise-free images, in units of the noise, leave out less than the noise of one pixel, it sees the coefficients on these
-instead: what is orthogonal to them holds noise only, and everything downstream is a hundred times smaller.  Noise is
-drawn in the basis, with its exact covariance.  Beside the coefficients stands the linear estimate of the parameters
-that has the least squared error over the region, W c with W = Cov(u, c) (Cov(c) + N)^-1, which a network takes long to
-find: where images respond linearly it is all there is to know.
+In a wide region training sees whole images.  Once it is so narrow that a few principal components of the region's own
+noise-free images, in units of the noise, leave out less than the noise of one pixel, it sees the coefficients c on
+these, with the noise's exact covariance N, and beside them the linear estimate of the parameters that has the least
+squared error over the region, W c with W = Cov(u, c) (Cov(c) + N)^-1.  And where images are linear in the parameters,
+again to less than the noise of one pixel, it sees the estimate alone, made from the images' derivatives: there is hardly
+more to know, and a network that sees more learns the noise of its simulations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tmnre_lensing.scene import Scene
 RAYS_AT_ONCE = 100_000
 """rays of one batch: their arrays stay in the processor's cache"""
 LEFT_OUT = 1.0
-"""squared signal-to-noise ratio that components may leave out of an image, in the mean"""
+"""squared signal-to-noise ratio that components, or a linear map, may leave out of an image, in the mean"""
 
 
 class LensSimulator(Simulator):
@@ -115,22 +115,29 @@ class LensSimulator(Simulator):
         return scaled[:, torch.from_numpy(self.mask)]
 
     def fit_reduction(self, stored: Mapping[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
-        """Mean, principal components and noise in them, of at most 2048 of the region's images; {}: whole images."""
+        """Mean, basis, noise in it and linear estimate, from the region's images; {}: whole images."""
         if not self.components:
             return {}
-        signals = self.whitened(stored["image"][:2048]).double()
+        signals = self.whitened(stored["image"]).double()
         mean = signals.mean(0)
-        learned, others = (signals - mean).split([len(signals) * 3 // 4, len(signals) - len(signals) * 3 // 4])
-        basis = signal_basis(learned, most=self.components, lost=1e-7)
-        left_out = float((others - others @ basis.T @ basis).square().sum(1).mean())
-        if left_out > LEFT_OUT:
-            return {}
+        u = torch.from_numpy(self.prior.to_cube(theta.numpy()))
+        u = (u - u.mean(0)) / u.std(0)
+        learned = slice(min(1536, 3 * len(u) // 4))
+        others = slice(learned.stop, learned.stop + 512)
+        tangent = torch.linalg.lstsq(u[learned], signals[learned] - mean).solution
+        alone = _power(signals[others] - mean - u[others] @ tangent) < LEFT_OUT
+        if alone and self.noise.kernel is None:
+            basis = torch.linalg.qr(tangent.T).Q.T
+        else:
+            basis = signal_basis(signals[learned] - mean, most=self.components, lost=1e-7)
+            left = signals[others] - mean
+            if _power(left - left @ basis.T @ basis) > LEFT_OUT:
+                return {}
         factor = self._noise_factor(basis)
         c = (signals - mean) @ basis.T
-        u = torch.from_numpy(np.asarray(self.prior.to_cube(theta[: len(c)].numpy())))
         covariance = c.T @ c / len(c) + factor @ factor.T + 1e-9 * torch.eye(c.shape[1], dtype=c.dtype)
-        linear = torch.linalg.solve(covariance, c.T @ (u - u.mean(0)) / len(c)) / u.std(0)
-        found = {"mean": mean, "basis": basis, "factor": factor, "linear": linear}
+        linear = torch.linalg.solve(covariance, c.T @ u / len(c))
+        found = {"mean": mean, "basis": basis, "factor": factor, "linear": linear, "alone": torch.tensor(alone)}
         return {name: value.float() for name, value in found.items()}
 
     def _noise_factor(self, basis: Tensor) -> Tensor:
@@ -153,7 +160,7 @@ class LensSimulator(Simulator):
 
 
 class _InBasis(LensSimulator):
-    """Coefficients {"image": (N, R)} of images on the components of a region, and {"estimate": (N, D)} from them."""
+    """Coefficients {"image": (N, R)} of images on a region's basis, and {"estimate": (N, D)} from them, or that alone."""
 
     reduction: Mapping[str, Tensor]
 
@@ -171,7 +178,13 @@ class _InBasis(LensSimulator):
         return (self.whitened(x["image"]).float() - self.reduction["mean"]) @ self.reduction["basis"].T
 
     def _seen(self, coefficients: Tensor) -> dict[str, Tensor]:
-        return {"image": coefficients, "estimate": coefficients @ self.reduction["linear"]}
+        estimate = {"estimate": coefficients @ self.reduction["linear"]}
+        return estimate if self.reduction["alone"] else {"image": coefficients, **estimate}
+
+
+def _power(residual: Tensor) -> float:
+    """Squared signal-to-noise ratio in images (N, P), in the mean."""
+    return float(residual.square().sum(1).mean())
 
 
 def _block_pixels(mask: np.ndarray, block: int) -> np.ndarray:

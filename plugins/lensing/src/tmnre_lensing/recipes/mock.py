@@ -184,8 +184,9 @@ recipe = Recipe(
     papers=(papers.TESSORE_METCALF_2015, papers.COOGAN_2020),
     presets={
         "smoke": {
-            **{"schedule.boxes": 1, "schedule.contours": 0, "schedule.simulations": 800, "schedule.steps": 40},
-            **{"schedule.final_simulations": 800, "schedule.final_steps": 40, "camera.pixels": 20},
+            "training.batch_size": 128,
+            **{"schedule.boxes": 1, "schedule.contours": 0, "schedule.simulations": 500, "schedule.steps": 20},
+            **{"schedule.final_simulations": 500, "schedule.final_steps": 20, "camera.pixels": 20},
             "camera.pixel_arcsec": 0.25,
         }
     },

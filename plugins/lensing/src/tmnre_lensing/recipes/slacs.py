@@ -81,9 +81,9 @@ class PriorSettings:
 class Schedule:
     """Rounds: simulations that train each, and optimiser steps."""
 
-    simulations: tuple[int, ...] = (10_000, 10_000, 10_000, 10_000, 10_000, 20_000)
-    """few while the region is wide and only to be cut"""
-    steps: tuple[int, ...] = (600, 600, 600, 600, 600, 2500)
+    simulations: tuple[int, ...] = (20_000, 20_000, 20_000, 10_000, 10_000, 10_000, 30_000)
+    """many while most of the prior's images look like noise, few once the region only has to be cut"""
+    steps: tuple[int, ...] = (2000, 1500, 1000, 600, 600, 600, 3000)
     """optimiser steps of each round"""
 
     @property
@@ -179,8 +179,8 @@ recipe = Recipe(
     papers=(papers.TESSORE_METCALF_2015, papers.SLACS_2008),
     presets={
         "smoke": {
-            **{"cut.pixel_arcsec": 0.05, "cut.oversampling": 1, "components": 32, "block_pixels": 0},
-            **{"schedule.simulations": (600, 600), "schedule.steps": (60, 60)},
+            **{"cut.oversampling": 1, "components": 32, "block_pixels": 0, "training.batch_size": 128},
+            **{"schedule.simulations": (400, 400), "schedule.steps": (20, 20)},
         }
     },
     summary="real strong lens from FITS files (SLACS J2303+1422): power law, shear, Sersic source, fifteen parameters",

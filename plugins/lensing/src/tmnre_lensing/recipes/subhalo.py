@@ -277,8 +277,9 @@ recipe = Recipe(
     papers=(papers.COOGAN_2020, papers.ANAU_MONTEL_2022, papers.BALTZ_2009, papers.TESSORE_METCALF_2015),
     presets={
         "smoke": {
-            **{"schedule.boxes": 1, "schedule.contours": 0, "schedule.simulations": 800, "schedule.steps": 40},
-            **{"schedule.final_simulations": 800, "schedule.final_steps": 40, "camera.pixels": 16},
+            "training.batch_size": 128,
+            **{"schedule.boxes": 1, "schedule.contours": 0, "schedule.simulations": 500, "schedule.steps": 20},
+            **{"schedule.final_simulations": 500, "schedule.final_steps": 20, "camera.pixels": 16},
             **{"camera.pixel_arcsec": 0.3, "haloes.mass_bins": 2, "recognition.simulations": 600},
             **{"recognition.steps": 20, "recognition.mocks": 100, "recognition.widths": (8, 16)},
         }
