@@ -52,7 +52,7 @@ def reach_of(pulls: Tensor) -> Tensor:
 class Effort:
     """How hard to work for each step."""
 
-    detection_steps: int = 500
+    detection_steps: int = 1500
     """optimiser steps of the detection network, on new maps each"""
     detection_batch: int = 16
     """maps per step of the detection network"""
@@ -64,7 +64,7 @@ class Effort:
     """lists of detected sources for each round of r4; they cost little"""
     list_steps: tuple[int, ...] = (400, 2000)
     """optimiser steps of each round of r4"""
-    maps: tuple[int, ...] = (6000, 20_000)
+    maps: tuple[int, ...] = (6000, 40_000)
     """simulated maps for each round of r3 and of the direct ratio"""
     map_steps: tuple[int, ...] = (500, 1500)
     """optimiser steps of each round of r3 and of the direct ratio"""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from tmnre import MarginalPosterior, Result
 from tmnre_popsources import detection
@@ -61,6 +61,7 @@ def triangle(every, names, labels, truth) -> Figure:
                 if names[i] in truth:
                     axis.axhline(truth[names[i]], color="k", lw=0.8, ls=":")
             else:
+                axis.set_ylim(bottom=0)
                 axis.set_yticks([])
             axis.set_xlabel(labels[j] if i == n - 1 else "")
             axis.set_ylabel(labels[i] if j == 0 and i else "")
@@ -73,11 +74,11 @@ def triangle(every, names, labels, truth) -> Figure:
 
 def _curve(axis: Axes, marginal: MarginalPosterior, view, color: str, dashed: bool) -> None:
     grid = np.linspace(*view, 300)
-    density = marginal.density(grid)
+    # few thousand weighted draws: smoothed by 0.3 standard deviations
+    density = gaussian_filter1d(marginal.density(grid), 0.3 * marginal.sd / (grid[1] - grid[0]), mode="nearest")
     axis.plot(grid, density, color=color, ls="--" if dashed else "-", lw=1.5)
     if not dashed:
         axis.fill_between(grid, density, color=color, alpha=0.15, lw=0)
-    axis.set_ylim(bottom=0)
 
 
 def _contours(axis: Axes, marginal: MarginalPosterior, views, color: str, dashed: bool, bins: int = 60) -> None:
