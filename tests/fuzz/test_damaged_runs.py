@@ -219,16 +219,22 @@ def test_checksums_are_of_files_in_the_folder(tmp_path):
     assert mismatch(folder, {"pipe": 0}) == "pipe"  # and does not wait for it
 
 
+@dataclass
+class Evil:
+    """Touches a file when it is unpickled."""
+
+    proof: Path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.proof}",)
+
+
 def test_a_checkpoint_runs_no_code(whole, tmp_path):
     folder, proof = tmp_path / "run", tmp_path / "proof"
     shutil.copytree(whole, folder)
 
-    class Evil:
-        def __reduce__(self):
-            return os.system, (f"touch {proof}",)
-
     last = folder / "rounds" / "01"
-    torch.save({"estimator": Evil()}, last / "checkpoint.pt")
+    torch.save({"estimator": Evil(proof)}, last / "checkpoint.pt")
     write_json(last / "DONE", {**read_json(last / "DONE"), "checkpoint.pt": checksum(last / "checkpoint.pt")})
     code, said = told("resume", str(folder))
     assert code in (1, 2) and not proof.exists() and said.count("tmnre: error") == 1
@@ -238,12 +244,8 @@ def test_a_shard_runs_no_code(whole, tmp_path):
     folder, proof = tmp_path / "run", tmp_path / "proof"
     shutil.copytree(whole, folder)
 
-    class Evil:
-        def __reduce__(self):
-            return os.system, (f"touch {proof}",)
-
     shard = folder / "store" / "00_000000"
-    np.save(shard / "u.npy", np.array([Evil()], dtype=object), allow_pickle=True)
+    np.save(shard / "u.npy", np.array([Evil(proof)], dtype=object), allow_pickle=True)
     manifest = read_json(shard / "manifest.json")
     manifest["crc32"]["u.npy"] = checksum(shard / "u.npy")
     write_json(shard / "manifest.json", manifest)

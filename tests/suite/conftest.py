@@ -59,7 +59,8 @@ def build(settings):
         workers=settings.workers, shard_size=100, truth={"a": 0.2, "b": 0.0},
     )
 
-recipe = Recipe(Settings, build, ("@misc{toy, title={Toy}}",), {"smoke": {"simulations": (200, 200)}}, "a toy line")
+PAPER = "@misc{toy, author={Doe, Jane}, title={Toy}, year={2020}}"
+recipe = Recipe(Settings, build, (PAPER,), {"smoke": {"simulations": (200, 200)}}, "a toy line")
 """
 PLUGIN = """
 from tmnre.plugin import Plugin, RecipeEntry

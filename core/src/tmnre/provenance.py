@@ -56,10 +56,11 @@ def versions(recipe: str) -> dict[str, str]:
 def asked(analysis: Analysis) -> dict[str, Any]:
     """Parameters with their priors, marginals, what is truncated, and the rounds planned."""
     prior, training = analysis.simulator.prior, analysis.training
+    known = {*prior, *getattr(analysis.simulator, "derived", ())}
     return {
         "simulator": _class(analysis.simulator),
         "parameters": {name: str(distribution) for name, distribution in prior.items()},
-        "labels": dict(analysis.labels),
+        "labels": {name: label for name, label in analysis.labels.items() if name in known},
         "redrawn": list(getattr(analysis.simulator, "redrawn", ())),
         "derived": list(getattr(analysis.simulator, "derived", ())),
         "marginals": [_names(marginal) for marginal in analysis.marginals],
