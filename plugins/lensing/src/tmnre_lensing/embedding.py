@@ -1,4 +1,4 @@
-"""Embeddings of lens images: convolutions for whole images of a wide region, a perceptron for what is left of narrow ones."""
+"""Embeddings of lens images: convolutions for whole images, a perceptron for what is left of them."""
 
 from __future__ import annotations
 

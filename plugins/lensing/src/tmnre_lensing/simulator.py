@@ -4,8 +4,8 @@ In a wide region training sees whole images.  Once it is so narrow that a few pr
 noise-free images, in units of the noise, leave out less than the noise of one pixel, it sees the coefficients c on
 these, with the noise's exact covariance N, and beside them the linear estimate of the parameters that has the least
 squared error over the region, W c with W = Cov(u, c) (Cov(c) + N)^-1.  And where images are linear in the parameters,
-again to less than the noise of one pixel, it sees the estimate alone, made from the images' derivatives: there is hardly
-more to know, and a network that sees more learns the noise of its simulations.
+again to less than the noise of one pixel, it sees the estimate alone, made from the images' derivatives: there is
+hardly more to know, and a network that sees more learns the noise of its simulations.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class LensSimulator(Simulator):
 
 
 class _InBasis(LensSimulator):
-    """Coefficients {"image": (N, R)} of images on a region's basis, and {"estimate": (N, D)} from them, or that alone."""
+    """Coefficients {"image": (N, R)} on a region's basis and {"estimate": (N, D)} from them, or that alone."""
 
     reduction: Mapping[str, Tensor]
 
