@@ -158,7 +158,8 @@ class Analysis:
         by the contour of their joint ratio; None: all parameters, one by one.
     embedding : called with a batch x {"name": (N, ...)}, returns an `nn.Module` x -> (N, F); None: the core's MLP.
     distortions : {"name": `diagnostics.Distortion`}: whether that array of the observation is better described by the
-        model with something added; tested in rounds that polish, with 3998 simulations or more.
+        model with something added; tested in rounds that polish, with 3998 simulations or more.  Of a complex array the
+        distortion sees real and imaginary parts, in a last axis of two.
     truth : {"name": value} where known, drawn into the figures.
     figures : called with (result, folder) after the core's own figures.
     workers : simulator processes; 1: this process; None: one per CPU.

@@ -127,9 +127,9 @@ class Rounds:
         for name, array in self.observation.items():
             if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
                 raise ValueError(f"the observation {name!r} holds NaN or infinite values; mask or fill them first")
-        odd = sorted(n for n in analysis.distortions if n not in self.observation or self.observation[n].is_complex())
+        odd = sorted(n for n in analysis.distortions if n not in self.observation)
         if odd:
-            raise ValueError(f"distortions are of real arrays of the data, here {list(self.observation)}, not of {odd}")
+            raise ValueError(f"distortions are of arrays of the data, here {list(self.observation)}, not of {odd}")
         self.store = Store(self.folder / "store")
         self.room = Room(self.store, analysis.shard_size, None if disk_gib is None else self._fit_on_disk(disk_gib))
         if not self.store.shards(before_round=1):
@@ -386,8 +386,10 @@ class Rounds:
         parts = [whole.batch(some, generator, redraw=False)[0] for some in rows.split(ROWS_AT_ONCE)]
         found = []
         for name, distort in self.analysis.distortions.items():
-            x = torch.cat([part[name] for part in parts]).numpy()
-            observed = self.observation[name][0].numpy()
+            x, observed = torch.cat([part[name] for part in parts]), self.observation[name][0]
+            if x.is_complex():
+                x, observed = torch.view_as_real(x), torch.view_as_real(observed)
+            x, observed = x.numpy(), observed.numpy()
             result = diagnostics.distortions(x, observed, distort, seed=seed, name=name)
             np.savez(folder / f"distortions-{name}.npz", t=result.t, p=result.p)
             found.append(result.check.to_dict())

@@ -48,28 +48,31 @@ class Sampling:
     """posterior draws that are moved together"""
     draws_per_waveform: int = 8
     """sets of distance, sky, polarisation and time tried with each stored waveform; they cost no waveform"""
-    sweeps: int = 8
+    sweeps: int = 20
     """new waveforms a particle at each temperature"""
-    final_sweeps: int = 60
-    """new waveforms a particle at the end, of which the last three quarters are kept"""
+    final_sweeps: int = 120
+    """new waveforms a particle at the end, of which the last three quarters are kept; one in five is accepted, and in
+    fifteen dimensions tens of steps are needed to forget"""
     fast_moves: int = 4
     """moves that keep the waveform, for each that makes a new one"""
 
 
 @dataclass
 class Population:
-    """Particles: u (N, D) in the unit cube, their waveforms, ln L (N,), ln q (N,)."""
+    """Particles: u (N, D) in the unit cube, their waveforms, ln L (N,), ln q (N,), and the number (N,) of the stored
+    waveform that each descends from."""
 
     u: np.ndarray
     stored: Tensors
     log_l: np.ndarray
     log_q: np.ndarray
+    origin: np.ndarray
 
     def chosen(self, rows: np.ndarray) -> Population:
         """The particles of these rows, with repetition."""
         where = torch.from_numpy(rows)
         stored = {k: v[where] for k, v in self.stored.items()}
-        return Population(self.u[rows], stored, self.log_l[rows], self.log_q[rows])
+        return Population(self.u[rows], stored, self.log_l[rows], self.log_q[rows], self.origin[rows])
 
     def accept(self, taken: np.ndarray, other: Population) -> None:
         """Replace the rows taken by another population's."""
@@ -147,7 +150,7 @@ class Sampler:
                 bar.update()
         chain = np.stack([part[0] for part in kept])
         record = {
-            "effective_samples": self._effective(chain),
+            "effective_samples": self._effective(population),
             "drift_sd": self._drift(chain),
             "log_evidence_sd": float(np.sqrt(variance)),
             "importance_efficiency": efficiency,
@@ -193,7 +196,7 @@ class Sampler:
         stored = rows.take(torch.from_numpy(which[rows_of]))
         stored = {"h": stored["h"].clone(), "inner": self.likelihood.inner(stored["h"])}
         log_q = self._log_q(start, (*self.slow, *self.fast))
-        population = Population(start, stored, self._log_l(start, stored), log_q)
+        population = Population(start, stored, self._log_l(start, stored), log_q, which[rows_of])
         at_one = _weights(apart, log_slow, 1.0)
         efficiency = _effective_size(at_one) / len(at_one)
         return population, beta, log_z, 1 / _effective_size(total) - 1 / len(total), efficiency, len(total)
@@ -267,7 +270,7 @@ class Sampler:
         n = len(proposal)
         inside = np.flatnonzero(self.region.contains(proposal))
         log_q = self._log_q(proposal, (*self.slow, *self.fast))
-        found = Population(proposal, population.stored, np.full(n, -np.inf), log_q)
+        found = Population(proposal, population.stored, np.full(n, -np.inf), log_q, population.origin)
         if kind == "slow" and len(inside):
             found.stored = {k: v.clone() for k, v in population.stored.items()}
             made = self.likelihood.waveforms(self.simulator.prior.from_cube(proposal[inside]), self.pool)
@@ -300,22 +303,23 @@ class Sampler:
         return theta.numpy(), log_l, derived
 
     def _coordinates(self, chain: np.ndarray) -> np.ndarray:
-        """Of snapshots u (K, N, D): what means and correlations make sense of."""
+        """Of u (..., D): what means make sense of."""
         moved = [*self.slow, *self.fast]
         return np.where(self.wraps, np.cos(2 * np.pi * chain), chain)[..., moved]
 
-    def _effective(self, chain: np.ndarray) -> float:
-        """Independent draws among snapshots u (K, N, D), by the correlation of each particle with its own past."""
-        x = self._coordinates(chain)
-        x = (x - x.mean((0, 1))) / np.maximum(x.std((0, 1)), 1e-12)
-        k = len(x)
-        correlation = [float((x[: k - lag] * x[lag:]).mean((0, 1)).max()) for lag in range(1, k)]
-        time = 1.0
-        for lag, value in enumerate(correlation, start=1):
-            if value < 0.05:
-                break
-            time += 2 * value * (1 - lag / k)
-        return k * x.shape[1] / time
+    def _effective(self, population: Population) -> float:
+        """Independent draws that the last population is worth, for the mean of the worst parameter.
+
+        Particles that descend from one stored waveform may still be alike.  The variance of a mean is estimated from
+        the sums over such families (Lee & Whiteley 2018), which counts them as what they are: a family of copies once,
+        one whose members have moved apart as often as it has members.
+        """
+        x = self._coordinates(population.u)
+        x = x - x.mean(0)
+        _, family = np.unique(population.origin, return_inverse=True)
+        sums = np.stack([np.bincount(family, column) for column in x.T], axis=1)
+        worth = len(x) * np.square(x).sum(0) / np.maximum(np.square(sums).sum(0), 1e-300)
+        return float(min(len(x), worth.min()))
 
     def _drift(self, chain: np.ndarray) -> float:
         """Halves of the final sweeps against each other, in sd: what has not settled shows."""
