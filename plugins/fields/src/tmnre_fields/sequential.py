@@ -30,7 +30,8 @@ from tmnre_fields.posterior import Posterior
 from tmnre_fields.simulations import Simulations, simulate, train
 from tmnre_fields.tempering import solve
 
-TRAINING = Training(batch_size=32, validation_fraction=0.05, warm_learning_rate=3e-4)
+# the model's own tensors (beam, masks, spectra) are not moved to another device yet
+TRAINING = Training(batch_size=32, validation_fraction=0.05, warm_learning_rate=3e-4, accelerator="cpu")
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Settings:
     """rounds"""
     network: Network = Network(widths=(8, 16), hidden=8)
     """size of the network; the model is linear, so little is left to learn"""
-    training: Training = Training(batch_size=8, validation_fraction=0.02)
+    training: Training = Training(batch_size=8, validation_fraction=0.02, accelerator="cpu")
     """optimiser"""
     seed: int = 0
     """seed of simulations, training and draws"""
