@@ -4,8 +4,8 @@
 
 The first observation is a whole run of the recipe.  The others begin from its first round, which does not depend on
 the observation; `--sequential` of them go on through all rounds, the rest stay with what the first round says of them.
-Negative test: the same posterior means with a homogeneous spread, one per wavenumber, which is what an estimator
-without x-dependent precision can learn at best.  Writes results/fields_expgrf.json.
+Negative test: the same posterior means with a homogeneous spread, which is what an estimator without x-dependent
+precision can learn at best.  Writes results/fields_expgrf.json.
 """
 
 from __future__ import annotations

@@ -111,13 +111,6 @@ recipe = Recipe(
             "course.held_out": 50,
             "course.draws": 60,
         },
-        "gpu": {
-            "patch.pixels": 128,
-            "course.simulations": (8000, 4000, 4000),
-            "course.steps": (3000, 1500, 1500),
-            "network.widths": (16, 32, 64, 128),
-            "network.hidden": 32,
-        },
     },
     summary="every pixel of an exponentiated Gaussian field in noise, in rounds for this observation, truth known",
 )

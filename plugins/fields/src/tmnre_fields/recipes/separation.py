@@ -48,7 +48,7 @@ class Settings:
     """rounds; the model is linear, so the first holds nearly all"""
     network: Network = Network(widths=(8, 16), hidden=8)
     """size of the network"""
-    training: Training = Training(batch_size=32, validation_fraction=0.05, learning_rate=1e-3)
+    training: Training = Training(batch_size=32, validation_fraction=0.05, learning_rate=1e-3, accelerator="cpu")
     """optimiser"""
     observation_seed: int = 1
     """seed of the mock fields and of their noise"""

@@ -21,12 +21,12 @@ from tmnre_fields.network import Network
 from tmnre_fields.sequential import Course, FieldRounds, Found
 
 COURSE = Course(
-    simulations=(300, 150, 150),
-    steps=(50, 25, 25),
-    thresholds=(10.0, 10.0),
+    simulations=(300, 150),
+    steps=(40, 20),
+    thresholds=(10.0,),
     fitted=300,
-    held_out=40,
-    draws=200,
+    held_out=30,
+    draws=100,
     kept=100,
 )
 
@@ -39,8 +39,9 @@ class Settings:
     """where the three FITS files are; empty: $TMNRE_DATA/fields"""
     nside: int = 32
     """HEALPix resolution of the maps, at most the files' 32; pixels of 1.8 degrees"""
-    lmax: int = 128
-    """largest multipole of the CMB that is inferred; what there is beyond is simulated and marginalised"""
+    lmax: int = 80
+    """largest multipole of the CMB that is inferred; what there is beyond, 25 microkelvin, is marginalised;
+    beyond 3 nside = 96 pixels alias, and the solver needs several times as many iterations"""
     offset_uk: float = 30.0
     """microkelvin, prior sd of monopole and dipole that the maps may have kept"""
     foreground_uk: float = 0.0
@@ -51,7 +52,7 @@ class Settings:
     """rounds"""
     network: Network = Network(widths=(8, 16), hidden=8)
     """size of the network; the model is linear, so little is left to learn"""
-    training: Training = Training(batch_size=8, validation_fraction=0.02, learning_rate=1e-3)
+    training: Training = Training(batch_size=8, validation_fraction=0.02, accelerator="cpu")
     """optimiser"""
     seed: int = 0
     """seed of simulations, training and draws"""
