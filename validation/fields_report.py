@@ -34,8 +34,8 @@ def expgrf() -> str:
     ]
     floor = entry["hmc"]["reference_error_sd_rms"]
     return (
-        f"{made(entry)}\n\nThe errors of the means contain the reference's own, {floor:.3f} sd rms. z-scores are of the "
-        "truth, the quarters of pixels from faint to bright by posterior mean. Aims: mean within 0.1 sd, variance "
+        f"{made(entry)}\n\nThe errors of the means contain the reference's own, {floor:.3f} sd rms. z-scores are of "
+        "the truth, the quarters of pixels from faint to bright by posterior mean. Aims: mean within 0.1 sd, variance "
         "within 10%, z-score rms of every quarter 1 +- 0.05.\n\n" + table(head, rows)
     )
 
