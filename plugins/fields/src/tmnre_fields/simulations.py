@@ -39,7 +39,8 @@ class Simulations:
     def split(self, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
         """Training and validation rows."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        held = max(1, round(fraction * len(self)))
+        # training skips batches of one
+        held = max(2, round(fraction * len(self)))
         return order[held:], order[:held]
 
     def epoch(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

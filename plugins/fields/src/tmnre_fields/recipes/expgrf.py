@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -68,7 +69,11 @@ class Settings:
 
 def build(settings: Settings) -> FieldRounds:
     """The procedure: mock field, simulator, rounds, draws."""
-    model = patch_model(settings.patch)
+    return rounds_of_mock(patch_model(settings.patch), settings)
+
+
+def rounds_of_mock(model: FieldModel, settings: Any) -> FieldRounds:
+    """The procedure for a mock of a flat model; settings as here, of whatever model."""
     generator = torch.Generator().manual_seed(settings.observation_seed)
     truth = model.draw(1, generator)
     x = model.observe(model.signal(truth), generator)
@@ -80,7 +85,7 @@ def build(settings: Settings) -> FieldRounds:
         settings.network,
         truth=truth[0],
         draw_figures=map_figures.draw_all,
-        write_maps=partial(fits.images, names=["z"]),
+        write_maps=partial(fits.images, names=[component.name for component in model.components]),
         seed=settings.seed,
     )
 

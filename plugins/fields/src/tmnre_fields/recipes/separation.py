@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from tmnre import Recipe
 from tmnre.analysis import Training
-from tmnre_fields import fits, map_figures, spectrum
+from tmnre_fields import spectrum
 from tmnre_fields.forward import Component, FieldModel
 from tmnre_fields.network import Network
-from tmnre_fields.recipes.expgrf import LIST_2023, PAPANDREOU_2010
+from tmnre_fields.recipes.expgrf import LIST_2023, PAPANDREOU_2010, rounds_of_mock
 from tmnre_fields.response import Response
 from tmnre_fields.sequential import Course, FieldRounds
 from tmnre_fields.sky import Flat
@@ -72,21 +71,7 @@ def overlap_model(overlap: Overlap) -> FieldModel:
 
 def build(settings: Settings) -> FieldRounds:
     """The procedure: mock fields, simulator, rounds, draws of both."""
-    model = overlap_model(settings.overlap)
-    generator = torch.Generator().manual_seed(settings.observation_seed)
-    truth = model.draw(1, generator)
-    x = model.observe(model.signal(truth), generator)
-    return FieldRounds(
-        model,
-        x[0],
-        settings.course,
-        settings.training,
-        settings.network,
-        truth=truth[0],
-        draw_figures=map_figures.draw_all,
-        write_maps=partial(fits.images, names=[c.name for c in model.components]),
-        seed=settings.seed,
-    )
+    return rounds_of_mock(overlap_model(settings.overlap), settings)
 
 
 recipe = Recipe(
