@@ -104,6 +104,8 @@ def test_any_network_learns_any_loss():
     network = torch.nn.Linear(1, 1)
     settings = Training(batch_size=100, accelerator="cpu", learning_rate=0.05)
     loss = lambda net, batch: (net(batch[0]) - batch[1]).square().mean()  # noqa: E731
+    for few in (2, 10):
+        assert train_network(network, loss, Pairs(1000), settings, steps=few, seed=0, **QUIET)[-1]["step"] <= few
     curve = train_network(network, loss, Pairs(1000), settings, steps=400, seed=0, **QUIET)
     # the slope's error is 0.1 / sqrt(sum t^2) for one pass, 0.0055; the noise's variance is what remains
     assert float(network.weight) == pytest.approx(2, abs=0.03)

@@ -214,7 +214,9 @@ class _Module(lightning.LightningModule):
     def configure_optimizers(self):
         decay = self.settings.weight_decay
         optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.peak, weight_decay=decay, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.peak, self.steps, pct_start=0.1)
+        # a rise of a tenth, and of a step and a half at least, which the schedule's formula needs
+        rise = min(max(0.1, 1.5 / self.steps), 0.75)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.peak, self.steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -21,6 +21,7 @@ FEW_SAMPLES = 400
 """effective samples below which quantiles in the tails are rough: a 5% quantile to a fifth of its probability"""
 MOST_SAMPLES = 10_000_000
 """of a marginal that is read from a file"""
+WIDE = "the region is much wider than the posterior, and another round would narrow it"
 JOINT = "|"
 """separates parameter names in the group names of posterior.h5"""
 
@@ -173,8 +174,8 @@ class Result:
     def warnings(self) -> list[str]:
         """What a reader of the posteriors should know: marginals that rest on few samples or are not calibrated."""
         few = [
-            f"{' , '.join(key)}: {m.effective_sample_size:.0f} effective samples, fewer than {FEW_SAMPLES}; the "
-            f"region is much wider than the posterior, and another round would narrow it"
+            f"{' , '.join(key)}: {m.effective_sample_size:.0f} effective samples, fewer than {FEW_SAMPLES}; "
+            + (WIDE if m.log_weights is None else "its quantiles are rough, more draws would settle them")
             for key, m in self.marginals.items()
             if m.effective_sample_size < FEW_SAMPLES
         ]

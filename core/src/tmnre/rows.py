@@ -107,5 +107,5 @@ class OnDisk:
 
 def _split(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    held = max(1, round(fraction * n))
+    held = max(2, round(fraction * n))  # one alone has nothing to be contrasted with
     return order[held:], order[:held]

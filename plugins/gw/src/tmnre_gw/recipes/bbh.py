@@ -306,8 +306,8 @@ SMOKE = {
     "sampling.final_sweeps": 12,
 }
 QUICK = {
-    "schedule.waveforms": (10_000, 10_000, 20_000, 40_000, 80_000),
-    "schedule.steps": (600, 400, 500, 1000, 2500),
+    "schedule.waveforms": (10_000, 10_000, 20_000, 40_000, 60_000),
+    "schedule.steps": (500, 300, 400, 800, 1500),
 }
 
 recipe = Recipe(
