@@ -44,9 +44,24 @@ validate: install
 	$(BIN)/python validation/gw_demo.py
 	$(BIN)/python validation/gw150914.py
 	$(BIN)/python validation/gw_injections.py
+	$(BIN)/python validation/gw_exact.py --event --injections 1 2 3
+	$(BIN)/python validation/gw_overlapping.py
+	$(BIN)/python validation/lensing_exact.py demo
+	$(BIN)/python validation/lensing_exact.py mock
+	$(BIN)/python validation/lensing_slacs.py
+	$(BIN)/python validation/lensing_subhalo.py
+	$(BIN)/python validation/popsources_exact.py --observations 5
+	$(BIN)/python validation/fields_expgrf.py --runs $(RUNS)/fields_expgrf
 
 bench: install
 	$(BIN)/python benchmarks/training_throughput.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/store_scaling.py
+	$(BIN)/python benchmarks/training_from_disk.py
+	$(BIN)/python benchmarks/gw_throughput.py
+	$(BIN)/python benchmarks/lensing_throughput.py
+	$(BIN)/python benchmarks/popsources_simulator.py
+	$(BIN)/python benchmarks/fields_samplers.py
 
 wheels: install
 	$(BIN)/pip install --quiet build
