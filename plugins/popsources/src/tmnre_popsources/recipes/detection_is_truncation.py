@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tmnre import Recipe
-from tmnre_popsources import products
+from tmnre_popsources import arrays_only, products
 from tmnre_popsources.detection import Threshold
 from tmnre_popsources.papers import ANAU_MONTEL_2022
 from tmnre_popsources.patch import LABELS, PRIOR, Patch, Scene
@@ -84,7 +84,7 @@ def read_published(path: Path) -> tuple[np.ndarray, dict[str, float], np.ndarray
 
     Raises ValueError where its parameters are not N, Sigma and h in this order, which the number of sources tells.
     """
-    content = np.load(path, allow_pickle=True).item()
+    content = arrays_only.read(path).item()
     counts = np.round(COUNTS_PER_UNIT * content["data"].astype(float)).astype(np.float32)
     listed = content["pdc"][np.isfinite(content["pdc"]).all(1)].astype(float)
     truth = dict(zip(PRIOR.names, (float(v) for v in content["pdp"]), strict=True))
