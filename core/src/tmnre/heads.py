@@ -69,7 +69,7 @@ class Heads(nn.Module):
         self.x_in = nn.Linear(features, m * hidden)
         self.x_out = BatchedLinear(m, hidden, rank)
         self.register_buffer("pairs", torch.triu_indices(d, d, 1))
-        inputs = d * ENCODED + self.pairs.shape[1]
+        inputs = d * ENCODED + 2 * self.pairs.shape[1]
         self.z_in = BatchedLinear(m, inputs, hidden * d)
         self.z_out = BatchedLinear(m, hidden * d, rank)
         self.z_skip = BatchedLinear(m, inputs, rank)
@@ -83,7 +83,7 @@ class Heads(nn.Module):
     def of_z(self, s: Tensor) -> Tensor:
         """b (N, M, rank) from quantiles s (N, T)."""
         s = s[:, self.columns]
-        score = normal_score(s)
-        products = score[:, :, self.pairs[0]] * score[:, :, self.pairs[1]]
-        inputs = torch.cat([encoded(s).flatten(2), products], dim=2)
+        one, other = self.pairs
+        products = [v[:, :, one] * v[:, :, other] for v in (normal_score(s), 4 * s - 2)]
+        inputs = torch.cat([encoded(s).flatten(2), *products], dim=2)
         return (self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)).float()

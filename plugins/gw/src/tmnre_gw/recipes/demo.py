@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from tmnre_gw.embedding import NETWORKS
 from tmnre_gw.papers import BILBY, PEREGRINE, PHENOM_XAS
 from tmnre_gw.recipes.schedule import stages
 from tmnre_gw.simulator import BinaryBlackHole
+
+FEATURES = 192
+"""width of the network: half of what fifteen parameters need"""
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def build(settings: Settings) -> Analysis:
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,
-        embedding=NETWORKS[settings.network][0],
+        embedding=partial(NETWORKS[settings.network][0], features=FEATURES),
         truth={**truth, **{name: float(value[0]) for name, value in derived.items()}},
         labels=binary.LABELS,
         figures=figures.of(simulator, observation),
