@@ -46,7 +46,7 @@ def train(settings, run: Path, number: int, seconds: float) -> dict[str, float]:
         draws = Draws(simulator, region, u, stored, rounds.targets, seed=0)
         reduction = rounds._fit_reduction(draws, 0)
         draws.simulator = simulator.reduced(reduction)
-        (candidates,) = rounds._new_members(draws, 0)
+        (candidates,) = rounds._new_members(number, draws, 0)
         steps = steps or int(seconds * found["steps_per_second"])
         started = time.perf_counter()
         estimator, curve = fit(candidates, draws, analysis.training, steps=steps, seed=0)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -28,16 +28,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tmnre import diagnostics
 from tmnre.analysis import Analysis, Marginal, Stage, Training
 from tmnre.contour import Contour
-from tmnre.draws import ROWS_AT_ONCE, Draws
+from tmnre.draws import Draws
 from tmnre.ensemble import mean
+from tmnre.evaluate import calibration, goodness_of_fit
 from tmnre.files import read_json, write_json, write_whole
 from tmnre.members import new_members
+from tmnre.posterior import of_heads, of_joints
 from tmnre.ratio import RatioEstimator
 from tmnre.region import Box
-from tmnre.result import MarginalPosterior, Result
+from tmnre.result import Result
 from tmnre.resume import claim, is_done, mark_done
 from tmnre.room import Room, capacity
 from tmnre.rows import InMemory, OnDisk
@@ -49,9 +50,7 @@ from tmnre.truncate import tighten
 
 JOINT = 3
 """marginals of so many quantities and more are learned by the chain rule"""
-POSTERIOR_SAMPLES, JOINT_SAMPLES = 100_000, 20_000
-COVERAGE_SIMULATIONS = 1000
-DISTORTED_SIMULATIONS = 12_000
+POSTERIOR_SAMPLES = 100_000
 FAILURES_KEPT = 20
 FEW = 64
 """simulations to tell shapes from where all of a round have been discarded"""
@@ -231,8 +230,14 @@ class Rounds:
         x_o = draws.simulator.reduce(self.observation)
         generator = torch.Generator().manual_seed(seed + 1)
         z = draws.sample_targets(POSTERIOR_SAMPLES, generator)
-        findings, depths = self._diagnose(estimator, draws, x_o if polish else None, seed)
-        findings["goodness_of_fit"] = self._goodness_of_fit(draws, folder, seed) if polish else []
+        _, held = draws.split(self.analysis.training.validation_fraction, seed)
+        findings, depths = calibration(estimator, draws, held, x_o if polish else None, seed)
+        findings["goodness_of_fit"] = []
+        if polish and self.analysis.distortions:
+            whole = copy.copy(draws)
+            whole.simulator = self.simulator
+            how = self.analysis.distortions, folder, seed, self.say
+            findings["goodness_of_fit"] = goodness_of_fit(whole, self.observation, *how)
         tightened = tighten(
             *(region, self.simulator.prior, estimator, x_o, z),
             *((*self.truncated, *(() if stage.together else self.apart)), self.analysis.truncation),
@@ -343,58 +348,6 @@ class Rounds:
         )
         return self.simulator.fit_reduction(draws.stored.take(rows), draws.theta[rows])
 
-    def _diagnose(
-        self, estimator: RatioEstimator, draws: Draws, x_o: Tensors | None, seed: int
-    ) -> tuple[dict[str, Any], dict[tuple[str, ...], np.ndarray]]:
-        """Calibration on simulations that training has not seen: central intervals, densities of all marginals, and,
-        where the observation is given, what takes longer.
-
-        And the depths of `diagnostics.joint_ranks`.
-        """
-        _, held = draws.split(self.analysis.training.validation_fraction, seed)
-        generator = torch.Generator().manual_seed(seed + 3)
-        rows = torch.cat(list(draws.epoch(held, len(held), generator)))[:COVERAGE_SIMULATIONS]
-        x, z = draws.batch(rows, generator)
-        prior_z = draws.sample_targets(4000, generator)
-        with torch.no_grad():
-            central = diagnostics.ranks(estimator, x, z, prior_z)
-        joint, depths = diagnostics.joint_ranks(estimator, x, z, generator=generator)
-        density = {**diagnostics.density_ranks(estimator, x, z, prior_z, generator=generator), **joint}
-        checks = [diagnostics.expected_coverage(rank, name=", ".join(names)) for names, rank in density.items()]
-        if x_o is not None:
-            prior_z = draws.sample_targets(20_000, generator)
-            checks += diagnostics.posterior_checks(estimator, x, z, x_o, prior_z, seed=seed)
-        return {
-            "coverage": {
-                "simulations": len(rows),
-                **{name: diagnostics.coverage(rank) for name, rank in central.items()},
-            },
-            "diagnostics": [check.to_dict() for check in checks],
-        }, depths
-
-    def _goodness_of_fit(self, draws: Draws, folder: Path, seed: int) -> list[dict[str, Any]]:
-        """The distortion tests asked for, on data as the simulator returns them; local p-values go to the folder."""
-        if not self.analysis.distortions:
-            return []
-        generator = torch.Generator().manual_seed(seed + 4)
-        whole = copy.copy(draws)
-        whole.simulator = self.simulator
-        rows = torch.cat(list(draws.epoch(torch.arange(len(draws)), ROWS_AT_ONCE, generator)))[:DISTORTED_SIMULATIONS]
-        if len(rows) < diagnostics.SIMULATIONS:
-            self.say(f"no distortion tests: they need {diagnostics.SIMULATIONS} simulations, there are {len(rows)}")
-            return []
-        parts = [whole.batch(some, generator, redraw=False)[0] for some in rows.split(ROWS_AT_ONCE)]
-        found = []
-        for name, distort in self.analysis.distortions.items():
-            x, observed = torch.cat([part[name] for part in parts]), self.observation[name][0]
-            if x.is_complex():
-                x, observed = torch.view_as_real(x), torch.view_as_real(observed)
-            x, observed = x.numpy(), observed.numpy()
-            result = diagnostics.distortions(x, observed, distort, seed=seed, name=name)
-            np.savez(folder / f"distortions-{name}.npz", t=result.t, p=result.p)
-            found.append(result.check.to_dict())
-        return found
-
     def _write(self, folder: Path, trained: Trained, curve: list[dict[str, float]]) -> None:
         state = {
             "estimator": trained.estimator.state_dict(),
@@ -454,37 +407,14 @@ class Rounds:
         return Box.from_dict(plain, contours)
 
     def _result(self, last: Trained, region: Box, records: list[dict[str, Any]]) -> Result:
-        estimator, x, z = last.estimator, last.x, last.z
-        log_r = estimator.log_ratio(x, z)[0].double().numpy()
-        values = self._values(self.targets, z)
-        marginals = {
-            names: MarginalPosterior(names, np.stack([values[name] for name in names], axis=1), log_r[:, m])
-            for m, names in enumerate(estimator.marginals)
+        prior, seed = self.simulator.prior, self.analysis.seed
+        found = {
+            **of_heads(last.estimator, last.x, last.z, prior),
+            **of_joints(self.joints, last.estimator, last.x, prior, region, seed),
         }
-        for i, names in enumerate(self.joints):
-            generator = torch.Generator().manual_seed(self.analysis.seed + i)
-            drawn, log_r, log_integral = estimator.sample(names, x, JOINT_SAMPLES, generator)
-            contour = region.contours.get(names)
-            inside = contour.contains(drawn.numpy()) if contour else np.ones(len(drawn), dtype=bool)
-            values = self._values(names, drawn[inside])
-            marginals[names] = MarginalPosterior(
-                names,
-                np.stack([values[name] for name in names], axis=1),
-                log_r[inside].numpy(),
-                log_weights=np.zeros(inside.sum()),
-                log_evidence=float(log_integral.logsumexp(0)) - np.log(len(drawn)),
-            )
-        ordered = {names: marginals[names] for names in self.marginals}
         curves = [read_json(self.folder / "rounds" / f"{r['round']:02d}" / "training.json") for r in records]
+        ordered = {names: found[names] for names in self.marginals}
         return Result(ordered, records, dict(self.analysis.truth), dict(self.analysis.labels), curves)
-
-    def _values(self, names: Sequence[str], z: torch.Tensor) -> dict[str, np.ndarray]:
-        """Values of targets z (S, T): parameters from the cube, derived quantities as they are."""
-        prior = self.simulator.prior
-        return {
-            name: prior[name].quantile(column) if name in prior else column
-            for name, column in zip(names, z.numpy().T, strict=True)
-        }
 
 
 def _tuples(marginals: Iterable[Marginal]) -> list[tuple[str, ...]]:
