@@ -96,13 +96,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sample", action="store_true")
     parser.add_argument("--coverage", type=int, default=0, metavar="INJECTIONS")
+    parser.add_argument("--first", type=int, default=0, help="injection to begin with, where several share the work")
     parser.add_argument("--runs", type=Path, default=Path("runs/validation"))
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     if options.sample:
         nested_sampling(Settings(), options.runs / "dynesty")
     elif options.coverage:
-        coverage(options.coverage, options.runs)
+        coverage(options.coverage, options.first, options.runs)
     else:
         comparison(options.runs)
 
@@ -146,14 +147,17 @@ def comparison(runs: Path) -> None:
     (RESULTS / "gw_demo.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def coverage(n: int, runs: Path) -> None:
-    """Truths drawn from the prior, one analysis each: fraction inside the 90% intervals."""
+def coverage(n: int, first: int, runs: Path) -> None:
+    """Truths drawn from the prior, one analysis each: fraction inside the 90% intervals.
+
+    Finished analyses are only read, so two processes can share the work and a third one gather it.
+    """
     inside: dict[str, list[bool]] = {}
     ranks: dict[str, list[float]] = {}
     settings = Settings()
     prior = simulator_of(settings).prior
     draws = prior.sample(n, np.random.default_rng(123))
-    for i, row in enumerate(draws):
+    for i, row in enumerate(draws[first:], first):
         truth = dict(zip(prior.names, row.tolist(), strict=True))
         truth["time_s"] = truth.pop("time")
         injected = replace(settings, seed=i + 1, injection=replace(settings.injection, **truth))
@@ -164,7 +168,7 @@ def coverage(n: int, runs: Path) -> None:
             below = result[name].samples[:, 0] < result.truth[name]
             ranks.setdefault(name, []).append(float(result[name].weights[below].sum()))
         print(i, {name: round(values[-1], 3) for name, values in ranks.items()}, flush=True)
-        table = {name: {"inside_90": sum(values), "of": i + 1, "ranks": ranks[name]} for name, values in inside.items()}
+        table = {name: {"inside_90": sum(v), "of": len(v), "ranks": ranks[name]} for name, v in inside.items()}
         (RESULTS / "gw_demo_coverage.json").write_text(json.dumps({**stamp(), "parameters": table}, indent=1) + "\n")
     print({name: f"{row['inside_90']}/{row['of']}" for name, row in table.items()})
 

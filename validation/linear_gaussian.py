@@ -60,8 +60,8 @@ def exact_weights(marginal: MarginalPosterior, exact, columns: list[int]) -> np.
 
 def jsd(p: np.ndarray, q: np.ndarray) -> float:
     """Jensen-Shannon divergence (nat) of two sets of weights on the same draws."""
-    middle = 0.5 * (p + q)
-    return float(0.5 * sum(np.sum(w[w > 0] * np.log(w[w > 0] / middle[w > 0])) for w in (p, q)))
+    # ratios before the half, which would round the smallest weights to nothing
+    return float(0.5 * sum(np.sum(w[w > 0] * np.log(2 * (w[w > 0] / (p + q)[w > 0]))) for w in (p, q)))
 
 
 def divergences(result: Result, simulator: Linear, exact) -> dict[tuple[str, ...], float]:
