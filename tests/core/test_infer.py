@@ -244,9 +244,9 @@ class Square(tmnre.Simulator):
 
 def test_two_modes_leave_a_gap_and_their_shares():
     result = infer(Square(), {"x": np.array([0.49])}, ["a"], simulations=3000, rounds=3, quiet=True)
-    ((low, high),) = result.rounds[-1]["region"]["gaps"]["a"]
-    # the modes are at quantiles 0.15 and 0.85, with sd 0.02 / 1.4 / 2 = 0.007
-    assert 0.15 + 5 * 0.007 < low < 0.3 and 0.7 < high < 0.85 - 5 * 0.007
+    gaps = np.array(result.rounds[-1]["region"]["gaps"]["a"])
+    # the modes are at quantiles 0.15 and 0.85, with sd 0.02 / 1.4 / 2 = 0.007; a network may leave islands between them
+    assert 0.15 + 5 * 0.007 < gaps[0, 0] < 0.3 and 0.7 < gaps[-1, 1] < 0.85 - 5 * 0.007
     assert np.exp(result.rounds[-1]["log_volume"]) < 0.4
     assert result["a"].weights[result["a"].samples[:, 0] > 0].sum() == pytest.approx(0.5, abs=0.05)
     exact = stats.norm(0.49, 0.02)

@@ -8,14 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tmnre.start import GaussianRatios, Start, normal_score
+
 WAVES, RANK = 16, 32
 ENCODED = WAVES + 4
 """length of `encoded`"""
-
-
-def normal_score(s: Tensor) -> Tensor:
-    """The standard normal value with quantile s, finite at the ends."""
-    return torch.special.ndtri(s.clamp(1e-6, 1 - 1e-6))
 
 
 def wave_weights(smooth: float) -> Tensor:
@@ -56,13 +53,16 @@ class BatchedLinear(nn.Module):
 class Heads(nn.Module):
     """Scalar-product heads of all marginals of one dimension d.
 
-    columns (M, d): which targets each marginal takes.
+    columns (M, d): which targets each marginal takes.  With a `start`, whose means are the last features, what they
+    learn is added to its ratios.
     """
 
     columns: Tensor
     pairs: Tensor
 
-    def __init__(self, columns: Tensor, features: int, *, hidden: int = 64, rank: int = RANK) -> None:
+    def __init__(
+        self, columns: Tensor, features: int, *, hidden: int = 64, rank: int = RANK, start: Start | None = None
+    ) -> None:
         super().__init__()
         m, d = columns.shape
         self.register_buffer("columns", columns)
@@ -74,16 +74,24 @@ class Heads(nn.Module):
         self.z_out = BatchedLinear(m, hidden * d, rank)
         self.z_skip = BatchedLinear(m, inputs, rank)
         self.hidden = hidden
+        self.start = GaussianRatios(columns, start) if start else None
+        if start:
+            known = start.tells[columns].any(1)
+            with torch.no_grad():
+                self.x_out.weight[known], self.x_out.bias[known] = 0, 0
 
     def of_x(self, features: Tensor) -> Tensor:
         """a (N, M, rank) from features (N, F)."""
         hidden = F.gelu(self.x_in(features)).unflatten(1, (-1, self.hidden))
-        return self.x_out(hidden).float()
+        a = self.x_out(hidden).float()
+        return a if self.start is None else torch.cat([a, self.start.of_x(features[:, -self.start.targets :])], dim=-1)
 
     def of_z(self, s: Tensor) -> Tensor:
         """b (N, M, rank) from quantiles s (N, T)."""
+        start = [] if self.start is None else [self.start.of_z(s)]
         s = s[:, self.columns]
         one, other = self.pairs
         products = [v[:, :, one] * v[:, :, other] for v in (normal_score(s), 4 * s - 2)]
         inputs = torch.cat([encoded(s).flatten(2), *products], dim=2)
-        return (self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)).float()
+        b = self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)
+        return torch.cat([b.float(), *start], dim=-1)

@@ -12,6 +12,7 @@ from tmnre.analysis import Analysis
 from tmnre.draws import Draws
 from tmnre.embedding import ResidualMLP
 from tmnre.ratio import Quantiles, RatioEstimator
+from tmnre.regression import linear_start
 
 SMOOTHS = (0.0, 2.0)
 """of a joint's network, to be chosen from: with few simulations, or a plain posterior, the smoother learns far more"""
@@ -34,6 +35,8 @@ def new_members(
     quantiles = Quantiles.of(draws.sample_targets(2**16, generator))
     ties = {names: tie(names, draws) for names in joints}
     make = analysis.embedding or ResidualMLP
+    train, _ = draws.split(analysis.training.validation_fraction, seed)
+    start = linear_start(draws, train, quantiles, seed)
 
     def candidate(order: int, smooth: float) -> RatioEstimator:
         with torch.random.fork_rng(devices=[]):
@@ -41,7 +44,8 @@ def new_members(
             embedding = make(x)
             with torch.no_grad():
                 features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
-            return RatioEstimator.new(embedding, features, quantiles, draws.targets, marginals, ties, smooth=smooth)
+            what = embedding, features, quantiles, draws.targets, marginals, ties
+            return RatioEstimator.new(*what, smooth=smooth, start=start)
 
     smooths = SMOOTHS if joints else SMOOTHS[:1]
     return [[candidate(order, s) for s in smooths] for order in range(analysis.training.members)]

@@ -20,12 +20,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmnre.contour import Surface
 from tmnre.heads import RANK, Heads
 from tmnre.joint import Joint
 from tmnre.simulator import Tensors
+from tmnre.start import Start, WithMeans
 
 SMOOTH = 3
 """knots to either side from which a density is taken"""
@@ -121,12 +123,14 @@ class RatioEstimator(nn.Module):
         joints: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
         *,
         smooth: float = 0.0,
+        start: Start | None = None,
     ) -> RatioEstimator:
         """With random weights, for an embedding with so many features.
 
         joints : {targets learned by the chain rule: how the prior ties them}; {}: not at all; {"log_volume": v}: it
             is flat in a set of that log volume; {"learned": True}: in a way that has to be learned
         smooth : of joints, see `wave_weights`
+        start : what marginals start from; None: from random ratios
         """
 
         def columns(names: tuple[str, ...]) -> list[int]:
@@ -138,8 +142,11 @@ class RatioEstimator(nn.Module):
                 log_density = quantiles.log_density[where] + log_volume / len(where)
             return Joint.new(where, features, smooth=smooth, learned=learned, log_density=log_density)
 
+        if start:
+            embedding, features = WithMeans(embedding, start), features + len(targets)
         heads = [
-            Heads(torch.tensor([columns(marginals[i]) for i in group]), features) for group in _by_dimension(marginals)
+            Heads(torch.tensor([columns(marginals[i]) for i in group]), features, start=start)
+            for group in _by_dimension(marginals)
         ]
         made = {names: joint(names, **tie) for names, tie in (joints or {}).items()}
         return cls(embedding, quantiles, targets, marginals, heads, made)
@@ -158,7 +165,7 @@ class RatioEstimator(nn.Module):
         parts = [(self._of_features(features), self._of_quantiles(s))]
         parts += [joint.factors(features, s) for joint in self._joints]
         a, b = zip(*parts, strict=True)
-        return torch.cat(a, dim=1), torch.cat(b, dim=1)
+        return _of_one_rank(a), _of_one_rank(b)
 
     def of_x(self, x: Tensors) -> Tensor:
         """a (N, M, rank), everything the heads need to know of x."""
@@ -175,7 +182,7 @@ class RatioEstimator(nn.Module):
         return self._in_order([head.of_z(s) for head in self.heads], len(s))
 
     def _in_order(self, parts: list[Tensor], n: int) -> Tensor:
-        return torch.cat(parts, dim=1)[:, self._place] if parts else torch.empty(n, 0, RANK)
+        return _of_one_rank(parts)[:, self._place] if parts else torch.empty(n, 0, RANK)
 
     @torch.no_grad()
     def log_ratio(self, x: Tensors, z: Tensor, *, chunk: int = 20_000) -> Tensor:
@@ -207,6 +214,12 @@ class RatioEstimator(nn.Module):
         s, log_r, log_integral = joint.sample(self.embedding(x).repeat_interleave(n, 0), generator)
         z = [self.quantiles.inverse(s[:, i], int(column)) for i, column in enumerate(joint.columns)]
         return torch.stack(z, dim=1), log_r, log_integral
+
+
+def _of_one_rank(parts: Sequence[Tensor]) -> Tensor:
+    """Factors (N, ..., rank) one after another, the shorter ones padded with zeros."""
+    rank = max(part.shape[2] for part in parts)
+    return torch.cat([F.pad(part, (0, rank - part.shape[2])) for part in parts], dim=1)
 
 
 def _by_dimension(marginals: Sequence[tuple[str, ...]]) -> list[list[int]]:

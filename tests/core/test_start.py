@@ -1,0 +1,120 @@
+"""The closed-form ratios from which heads start."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from tmnre import Box, Normal, Prior, ResidualMLP, Uniform
+from tmnre.draws import Draws
+from tmnre.ratio import Quantiles, RatioEstimator
+from tmnre.regression import MOST_INPUTS, linear_start
+from tmnre.rows import InMemory
+from tmnre.simulator import adopt
+from tmnre.start import Coordinates, GaussianRatios, Start
+
+N = 10_000
+FITTED, HELD_OUT = 0.8 * N, 0.2 * N
+
+
+def draws_of(simulator, cube=None, n=N):
+    simulator = adopt(simulator)
+    region = Box(cube or {name: (0.0, 1.0) for name in simulator.prior.names})
+    u = region.sample(n, np.random.default_rng(1))
+    stored = simulator.simulate(simulator.prior.from_cube(u), np.random.default_rng(2))
+    return Draws(simulator, region, u, InMemory(stored), simulator.prior.names, seed=3)
+
+
+def start_of(draws):
+    quantiles = Quantiles.of(draws.sample_targets(2**16, torch.Generator().manual_seed(4)))
+    return linear_start(draws, torch.arange(len(draws)), quantiles, 5), quantiles
+
+
+def untrained(draws, marginals):
+    start, quantiles = start_of(draws)
+    x, _ = draws.batch(torch.arange(100), torch.Generator().manual_seed(6))
+    return RatioEstimator.new(ResidualMLP(x, 8, 1), 8, quantiles, draws.targets, marginals, start=start).eval()
+
+
+@pytest.mark.parametrize("columns", [[[0], [1], [2]], [[0, 1], [2, 0]], [[0, 1, 2]]])
+def test_the_scalar_product_is_the_ratio_of_gaussian_and_prior(columns):
+    """Each target has a coordinate of its own; the formulas of all three are written out here."""
+    covariance = torch.tensor([[0.04, 0.03, 0.0], [0.03, 0.09, -0.1], [0.0, -0.1, 0.25]])
+    place = Coordinates(
+        torch.tensor([True, False, False]), torch.tensor([0.0, 0.0, 0.2]), torch.tensor([1.0, 1.0, 0.7])
+    )
+    start = Start(torch.zeros(4, 3), torch.zeros(3), place, covariance, torch.ones(3, dtype=torch.bool))
+    ratios = GaussianRatios(torch.tensor(columns), start)
+    means = torch.tensor([[0.4, 0.2, -0.1], [0.7, -0.5, 0.3]])
+    s = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
+    found = torch.einsum("nmr,smr->nsm", ratios.of_x(means), ratios.of_z(s)).numpy()
+
+    q = s.double().numpy()
+    t = np.stack([q[:, 0], stats.norm.ppf(q[:, 1]), stats.norm.ppf(0.2 + 0.5 * q[:, 2])], axis=1)
+    log_prior = np.stack([0 * q[:, 0], stats.norm.logpdf(t[:, 1]), stats.norm.logpdf(t[:, 2]) - np.log(0.5)], axis=1)
+    for m, names in enumerate(columns):
+        for i, mean in enumerate(means.numpy()):
+            gaussian = stats.multivariate_normal(mean[names], covariance.numpy()[np.ix_(names, names)])
+            exact = gaussian.logpdf(t[:, names]) - log_prior[:, names].sum(1)
+            # FLOOR^2 = 1.5e-5 is added to variances of which the least eigenvalue is 0.02: one part in a thousand
+            np.testing.assert_allclose(found[i, :, m], exact, rtol=4e-3, atol=4e-3)
+
+
+@pytest.mark.parametrize("cube", [(0.0, 1.0), (0.02, 0.98)])
+def test_a_linear_model_starts_from_its_posterior(linear_gaussian, cube):
+    """Before any training; the bounds are five standard errors of regression and of a variance from held-out rows."""
+    draws = draws_of(linear_gaussian, {name: cube for name in linear_gaussian.prior.names})
+    estimator = untrained(draws, [("a",), ("b",), ("c",)])
+    theta = np.random.default_rng(7).uniform(-0.5, 0.5, (50, 3))
+    x = linear_gaussian.simulate(theta, np.random.default_rng(8))["x"]
+    mean, covariance = linear_gaussian.posterior(x)
+    u = torch.linspace(*cube, 2001, dtype=torch.float64)
+    values = stats.norm.ppf(u.clamp(1e-9, 1 - 1e-9))
+    for i in range(3):
+        log_r = estimator.log_ratio_grid({"x": torch.tensor(x).float()}, i, u).double().numpy()
+        weight = np.exp(log_r - log_r.max(1, keepdims=True))
+        weight /= weight.sum(1, keepdims=True)
+        found = weight @ values
+        sd = np.sqrt(weight @ values**2 - found**2)
+        exact = covariance[i, i] ** 0.5
+        if cube == (0.0, 1.0):
+            assert np.abs(found - mean[:, i]).max() < 5 * exact * np.sqrt(5 / FITTED)
+            np.testing.assert_allclose(sd, exact, rtol=5 / np.sqrt(2 * HELD_OUT))
+        else:
+            # the ends of the region, two standard deviations out, bend what is linear without them
+            assert np.abs(found - mean[:, i]).max() < 0.25 * exact
+            np.testing.assert_allclose(sd, exact, rtol=0.15)
+
+
+class Unrelated:
+    prior = Prior(a=Uniform(0, 1), b=Normal(0, 1))
+
+    def simulate(self, theta, rng):
+        return {"x": rng.standard_normal((len(theta), 4))}
+
+
+class HalfRelated(Unrelated):
+    def simulate(self, theta, rng):
+        return {"x": theta[:, 1:] + rng.standard_normal((len(theta), 4))}
+
+
+@pytest.mark.parametrize(("simulator", "tells"), [(Unrelated(), [False, False]), (HalfRelated(), [False, True])])
+def test_targets_that_data_tell_nothing_of_start_from_a_ratio_of_one(simulator, tells):
+    start, _ = start_of(draws_of(simulator))
+    assert start.tells.tolist() == tells
+    ratios = GaussianRatios(torch.tensor([[i] for i in range(2) if not tells[i]]), start)
+    means = torch.randn(50, 4) @ start.weight + start.offset
+    log_r = torch.einsum("nmr,smr->nsm", ratios.of_x(means), ratios.of_z(torch.rand(100, 2)))
+    # FLOOR^2 is added to a unit variance; rounding of numbers below ten in single precision
+    assert log_r.abs().max() < 1e-3
+
+
+class Large(Unrelated):
+    def simulate(self, theta, rng):
+        return {"x": rng.standard_normal((len(theta), MOST_INPUTS + 1))}
+
+
+def test_large_data_have_no_start():
+    assert start_of(draws_of(Large(), n=50))[0] is None
