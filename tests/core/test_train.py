@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import tmnre
 from tmnre import Stage, Training, train
-from tmnre.descent import RESTARTS, SLOWER, TrainingError
+from tmnre.descent import FEWEST_VALIDATIONS, RESTARTS, SLOWER, TrainingError
 from tmnre.rounds import Rounds
 
 X = {"x": np.array([0.3, -0.2, 0.1, 0.4])}
@@ -78,7 +78,7 @@ def test_two_devices_train_one_network(trained, linear_gaussian):
     result, curve, _ = trained(devices=2, strategy="ddp_fork", batch_size=256, patience=100)
     alone, of_one, _ = trained(batch_size=256, patience=100)
     # the curve and the best weights come back from the other processes, which saw other simulations
-    assert curve[-1]["step"] == of_one[-1]["step"] == 100
+    assert curve[-1]["step"] == of_one[-1]["step"] > 100 - 100 // FEWEST_VALIDATIONS
     assert not np.array_equal(result["a"].log_ratios, alone["a"].log_ratios)
     mean, covariance = linear_gaussian.posterior(X["x"])
     assert abs(result["a"].summary()["mean"] - mean[0]) < 0.5 * covariance[0, 0] ** 0.5

@@ -20,15 +20,15 @@ import numpy as np
 from tqdm import tqdm
 
 from tmnre.analysis import Analysis, Stage
-from tmnre.descent import VALIDATIONS
+from tmnre.descent import steps_between
 from tmnre.procedure import Place, Procedure
 from tmnre.rounds import Rounds
 from tmnre.simulator import adopt
-from tmnre.train import MAX_STEPS, ROUGH_STEPS
+from tmnre.train import FIRST_CYCLE, MAX_STEPS, ROUGH_STEPS
 
 PROBE_S = 1.0
 """how long the simulator is tried for"""
-SHORT, LONG = 40, 200
+SHORT, LONG = 10, 200
 """steps of the two cycles"""
 
 
@@ -104,13 +104,16 @@ def estimate(analysis: Analysis, *, disk_gib: float | None = None) -> Estimate:
     step_s, validation_s, rest_s = _training(analysis, probe)
     stages, workers = analysis.stages, min(analysis.workers or os.cpu_count() or 1, os.cpu_count() or 1)
     simulations = sum(stage.simulations for stage in stages)
-    bounds = [_steps(stage, last=stage is stages[-1]) for stage in stages]
-    low, high = (sum(steps) for steps in zip(*bounds, strict=True))
-    # a validation pass grows with the simulations held out, the probe's held out one small batch
-    passes = [max(1.0, analysis.training.validation_fraction * stage.simulations / batch) for stage in stages]
-    validations = VALIDATIONS * validation_s * sum(passes)
     scale = max(1.0, batch / (0.9 * probe)) * analysis.training.members
-    train_s = (scale * (low * step_s + validations), scale * (high * step_s + validations))
+    low = high = 0
+    train_s = np.zeros(2)
+    for stage in stages:
+        # a validation pass grows with the simulations held out, the probe's held out one small batch
+        passes = max(1.0, analysis.training.validation_fraction * stage.simulations / batch)
+        bounds = _cycles(stage, last=stage is stages[-1])
+        low, high = low + sum(bounds[0]), high + sum(bounds[1])
+        validations = [sum(steps / steps_between(steps, passes) for steps in cycles) for cycles in bounds]
+        train_s += scale * (step_s * np.array([sum(b) for b in bounds]) + validation_s * passes * np.array(validations))
     disk = simulations * bytes_each / 2**30
     return Estimate(
         rounds=len(stages),
@@ -122,15 +125,23 @@ def estimate(analysis: Analysis, *, disk_gib: float | None = None) -> Estimate:
         workers=workers,
         steps=(low, high),
         step_s=step_s,
-        train_s=train_s,
+        train_s=(float(train_s[0]), float(train_s[1])),
         rest_s=rest_s * len(stages),
     )
 
 
-def _steps(stage: Stage, *, last: bool) -> tuple[int, int]:
+def _cycles(stage: Stage, *, last: bool) -> tuple[list[int], list[int]]:
+    """Steps of a stage's cycles, at least and at most."""
     if stage.steps is not None:
-        return stage.steps, stage.steps
-    return ROUGH_STEPS, MAX_STEPS if last else ROUGH_STEPS
+        return [stage.steps], [stage.steps]
+    return _doubling(ROUGH_STEPS), _doubling(MAX_STEPS if last else ROUGH_STEPS)
+
+
+def _doubling(total: int) -> list[int]:
+    cycles = [FIRST_CYCLE]
+    while sum(cycles) < total:
+        cycles.append(2 * cycles[-1])
+    return cycles
 
 
 def _simulation(analysis: Analysis) -> tuple[float, int]:
@@ -155,8 +166,8 @@ def _training(analysis: Analysis, n: int) -> tuple[float, float, float]:
         rounds = Rounds(probe, Path(folder), progress=partial(tqdm, disable=True), say=lambda _: None)
         _, short, long = (record["seconds"] for record in rounds.run().rounds)
     a, b = short["train"], long["train"]
-    per_validation = LONG // VALIDATIONS
-    # a = SHORT (step + validation), b = LONG step + LONG / per_validation validation
-    step = (b - LONG / per_validation / SHORT * a) / (LONG - LONG / per_validation)
+    # a = SHORT step + few validations, b = LONG step + many of them
+    few, many = (steps / steps_between(steps, 1) for steps in (SHORT, LONG))
+    step = (few * b - many * a) / (few * LONG - many * SHORT)
     step = float(np.clip(step, 0.2 * b / LONG, b / LONG))
-    return step, max(0.0, a / SHORT - step), long["prepare"] + long["evaluate"]
+    return step, max(0.0, a - SHORT * step) / few, long["prepare"] + long["evaluate"]

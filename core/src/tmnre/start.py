@@ -112,7 +112,8 @@ class GaussianRatios(nn.Module):
     def of_x(self, means: Tensor) -> Tensor:
         """a (N, M, 2 + d + d^2) from the means (N, T) of all targets."""
         m = torch.maximum(torch.minimum(means, self.reach[1]), self.reach[0])[:, self.columns]
-        pull = torch.einsum("mij,nmj->nmi", self.precision, m)
+        with torch.autocast(m.device.type, enabled=False):
+            pull = torch.einsum("mij,nmj->nmi", self.precision, m)
         constant = self.constant - 0.5 * (pull * m).sum(-1)
         square = (-0.5 * self.precision).flatten(1).expand(len(m), -1, -1)
         return torch.cat([constant[..., None], torch.ones_like(constant)[..., None], pull, square], dim=-1)
