@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tqdm import tqdm
 
-from tmnre import Box, Normal, Prior, ResidualMLP, Uniform
+from tmnre import Box, Normal, Prior, ResidualMLP, Training, Uniform
 from tmnre.draws import Draws
 from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.regression import MOST_INPUTS, linear_start
 from tmnre.rows import InMemory
 from tmnre.simulator import adopt
 from tmnre.start import Coordinates, GaussianRatios, Start
+from tmnre.train import fit
 
 N = 10_000
 FITTED, HELD_OUT = 0.8 * N, 0.2 * N
@@ -118,3 +122,14 @@ class Large(Unrelated):
 
 def test_large_data_have_no_start():
     assert start_of(draws_of(Large(), n=50))[0] is None
+
+
+def test_training_that_does_not_help_leaves_the_start(linear_gaussian):
+    """The weights that training begins with are kept where none that follow have a lower validation loss."""
+    draws = draws_of(linear_gaussian, n=2000)
+    estimator = untrained(draws, [("a",), ("b",)])
+    before = {name: value.clone() for name, value in estimator.state_dict().items()}
+    hopeless = Training(batch_size=256, learning_rate=10.0, accelerator="cpu")
+    trained, curve = fit([estimator], draws, hopeless, steps=5, seed=0, progress=partial(tqdm, disable=True))
+    assert [point["step"] for point in curve] == [1, 2, 3, 4, 5]
+    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())

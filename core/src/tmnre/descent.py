@@ -87,7 +87,10 @@ def _rank() -> int:
 
 
 class Curve(Callback):
-    """Records losses at every validation and keeps the best weights, over all cycles it is handed to."""
+    """Records losses at every validation and keeps the best weights, over all cycles it is handed to.
+
+    The weights that training begins with are among them, though not in the record.
+    """
 
     def __init__(self) -> None:
         self.best, self.best_state, self.points = math.inf, None, []
@@ -103,9 +106,10 @@ class Curve(Callback):
 
     def on_validation_end(self, trainer, module) -> None:
         value = float(trainer.callback_metrics["val_loss"])
-        step = self.step + trainer.global_step
-        self.points.append({"step": step, "train": self._sum / max(1, self._count), "validation": value})
-        self._sum, self._count = 0.0, 0
+        if not trainer.sanity_checking:
+            step = self.step + trainer.global_step
+            self.points.append({"step": step, "train": self._sum / max(1, self._count), "validation": value})
+            self._sum, self._count = 0.0, 0
         if value < self.best:
             self.best, self.best_state = value, copy.deepcopy(module.network.state_dict())
 
@@ -251,7 +255,7 @@ def _cycle(
             max_epochs=-1,
             val_check_interval=steps_between(steps, passes),
             check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
+            num_sanity_val_steps=0 if curve.points else -1,
             precision=settings.precision,
             accelerator=settings.accelerator,
             devices=settings.devices,
@@ -271,7 +275,7 @@ def _cycle(
             # Lightning turns Ctrl-C into an exit of its own, deaf to the next one
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from stop
-    if curve.best > acceptable:
+    if not any(point["validation"] <= acceptable for point in curve.points):
         raise _DivergedError(f"the validation loss never was below {acceptable:.3g}, where a useless ratio has it")
     module.network.load_state_dict(curve.best_state)
 
