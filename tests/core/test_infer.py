@@ -252,8 +252,8 @@ def test_two_modes_leave_a_gap_and_their_shares():
     exact = stats.norm(0.49, 0.02)
     inside = [result["a"].weights[result["a"].samples[:, 0] ** 2 < exact.ppf(level)].sum() for level in (0.1, 0.5, 0.9)]
     # the prior's density in a^2 falls as 1 / a: a shift by noise / 2 a^2 of an sd; and the network's own error: the
-    # share below the median scattered by 0.036 over 21 seeds, of which this is four times.  A shift by 0.4 sd fails.
-    assert inside == pytest.approx([0.1, 0.5, 0.9], abs=0.15)
+    # share below the median scattered by 0.033 over 22 seeds, of which this is four times
+    assert inside == pytest.approx([0.1, 0.5, 0.9], abs=0.13)
 
 
 SHORT = Training(batch_size=128, accelerator="cpu", tolerance=1.0)
