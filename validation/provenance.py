@@ -11,7 +11,7 @@ import torch
 
 
 def stamp() -> dict[str, object]:
-    """Commit (with + where files were changed), date, command, CPUs and torch threads of this process."""
+    """Commit (with + where files were changed), date, command, CPUs, torch threads and instruction set of this process."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -26,4 +26,5 @@ def stamp() -> dict[str, object]:
         "command": shlex.join(["python", f"validation/{Path(sys.argv[0]).name}", *arguments]),
         "cpus": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
     }

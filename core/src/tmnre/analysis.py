@@ -77,7 +77,7 @@ class Training:
     tolerance: float = 0.01
     """nat a marginal; where a stage leaves its steps open, a cycle that improves the validation loss by less ends it"""
     precision: str = "32-true"
-    """Lightning precision, for example bf16-mixed"""
+    """Lightning precision, for example bf16-mixed, for which a processor without bf16 takes 32-true"""
     accelerator: str = "auto"
     """Lightning accelerator: auto, cpu, gpu"""
     devices: int = 1

@@ -32,6 +32,9 @@ FEWEST_VALIDATIONS, MOST_VALIDATIONS, PER_PASS = 10, 50, 4
 RESTARTS, SLOWER = 3, 0.1
 """how often a cycle that diverged starts again, and the factor on its peak learning rate"""
 
+WITHOUT_BF16 = ("NO AVX", "AVX2")
+"""instruction sets, in torch's words, that compute nothing in bf16"""
+
 PER_DEVICE = 15_485_863
 """between the seeds of the devices; a prime, and less than the 32 bits that torch keeps of a seed"""
 
@@ -256,7 +259,7 @@ def _cycle(
             val_check_interval=steps_between(steps, passes),
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0 if curve.points else -1,
-            precision=settings.precision,
+            precision=precision_on_this_machine(settings),
             accelerator=settings.accelerator,
             devices=settings.devices,
             strategy=settings.strategy,
@@ -278,6 +281,16 @@ def _cycle(
     if not any(point["validation"] <= acceptable for point in curve.points):
         raise _DivergedError(f"the validation loss never was below {acceptable:.3g}, where a useless ratio has it")
     module.network.load_state_dict(curve.best_state)
+
+
+def precision_on_this_machine(settings: Training) -> str:
+    """The settings' precision, or single where that is bf16 and a processor without such arithmetic would train.
+
+    x86 before AVX-512 has none: torch emulates it there, a hundred times slower than single precision.
+    """
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.accelerator.is_available())
+    emulated = on_cpu and torch.backends.cpu.get_cpu_capability() in WITHOUT_BF16
+    return "32-true" if emulated and settings.precision.startswith("bf16") else settings.precision
 
 
 def steps_between(steps: int, passes: float) -> int:

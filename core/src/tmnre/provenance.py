@@ -36,6 +36,7 @@ def provenance(
         "python": platform.python_version(),
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "cpus": os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "analysis": asked(work) if isinstance(work, Analysis) else {"procedure": _class(work)},
         "data": data(getattr(work, "observation", None)),
     }

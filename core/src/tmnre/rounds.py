@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from tmnre.analysis import Analysis, Marginal, Stage, Training
 from tmnre.contour import Contour
+from tmnre.descent import precision_on_this_machine
 from tmnre.draws import Draws
 from tmnre.ensemble import mean
 from tmnre.evaluate import calibration, goodness_of_fit
@@ -167,6 +168,8 @@ class Rounds:
         claim(self.folder, self.analysis, self.simulator)
         for problem in self.store.mend():
             self.say(f"simulations {problem}; they are made again")
+        if (precision := precision_on_this_machine(self.analysis.training)) != self.analysis.training.precision:
+            self.say(f"this processor computes nothing in {self.analysis.training.precision}; training in {precision}")
         region = Box.full(self.simulator.prior, self.simulator.constraints)
         last: Trained | None = None
         records: list[dict[str, Any]] = []

@@ -135,7 +135,7 @@ class Settings:
     truncation: Truncation = field(default_factory=lambda: Truncation(epsilon=1e-4, warm_start_ratio=0.1))
     """a wider cut than the core's 1e-6: network error, not epsilon, sets what is lost"""
     training: Training = field(default_factory=lambda: Training(precision="bf16-mixed"))
-    """bf16 doubles the speed on CPUs that have it, at no measured loss"""
+    """bf16 doubles the speed on CPUs that have it, at no measured loss; others train in single precision"""
     workers: int | None = None
     """waveform processes; none given: one per CPU"""
     seed: int = 0
