@@ -11,7 +11,7 @@ import torch
 
 
 def stamp() -> dict[str, object]:
-    """Commit (with + where files were changed), date, command, CPUs, torch threads and instruction set of this process."""
+    """Commit (with + where files were changed), date, command, CPUs, and this process's threads and instruction set."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

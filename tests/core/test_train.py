@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import tmnre
 from tmnre import Stage, Training, train
-from tmnre.descent import FEWEST_VALIDATIONS, RESTARTS, SLOWER, TrainingError
+from tmnre.descent import FEWEST_VALIDATIONS, RESTARTS, SLOWER, TrainingError, precision_on_this_machine
 from tmnre.rounds import Rounds
 
 X = {"x": np.array([0.3, -0.2, 0.1, 0.4])}
@@ -87,3 +87,22 @@ def test_two_devices_train_one_network(trained, linear_gaussian):
 def test_strategies_that_run_the_program_anew_are_refused():
     with pytest.raises(ValueError, match="ddp_fork.*for 2 devices, got 'ddp'"):
         Training(devices=2, strategy="ddp")
+
+
+@pytest.mark.parametrize(
+    ("instructions", "asked", "taken"),
+    [
+        ("AVX2", "bf16-mixed", "32-true"),
+        ("AVX512", "bf16-mixed", "bf16-mixed"),
+        ("AVX2", "64-true", "64-true"),
+    ],
+)
+def test_bf16_is_for_processors_that_have_it(instructions, asked, taken, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    assert precision_on_this_machine(Training(precision=asked, accelerator="cpu")) == taken
+
+
+def test_another_precision_than_asked_is_said(trained, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    _, _, said = trained(precision="bf16-mixed")
+    assert said[0] == "this processor computes nothing in bf16-mixed; training in 32-true"

@@ -247,9 +247,7 @@ class _Progress(Callback):
         self.bar.set_postfix(val_loss=f"{trainer.callback_metrics['val_loss']:.4f}", refresh=False)
 
 
-def _cycle(
-    module: _Module, batches: tuple[Batches, Batches], acceptable: float, progress: Callable[..., tqdm]
-) -> None:
+def _cycle(module: _Module, batches: tuple[Batches, Batches], acceptable: float, progress: Callable[..., tqdm]) -> None:
     settings, steps, curve = module.settings, module.steps, module.curve
     passes = len(batches[1].rows) / batches[1].batch_size
     with _quiet_lightning(), progress(total=steps, desc="training", unit="step") as bar:

@@ -1,12 +1,12 @@
 """Where training starts from: the ratios of a linear model with Gaussian errors, known in closed form.
 
-Ridge regression of the targets on the data gives a mean m(x) and, on simulations it has not seen, the covariance C of
-what is left.  A marginal's ratio is then N(t; m(x), C) / p(t), a scalar product of functions of x and of t as all heads
-are, and a head learns by how much the truth differs: nothing where a region is narrow and all is linear, and everything
-where data tell nothing linearly of a target, whose ratio starts from one.
+Linear regression gives every target a mean m(x) and all of them a covariance C (`tmnre.regression`).  A marginal's
+ratio is then N(t; m(x), C) / p(t), divided by the mass that each target's Gaussian has inside the region: a scalar
+product of functions of x and of t as all heads are.  A head learns by how much the truth differs: nothing where all is
+linear, and everything where data tell nothing linearly of a target, whose ratio starts from one.
 
-t is the coordinate of a target in which this describes it best: its quantile s in the region, the normal score of s,
-or the normal score in the whole prior.
+t is the coordinate of a target in which this describes it best: its quantile s in the region, or the normal score of
+a parameter's quantile in the whole prior, of another target's in the region.
 """
 
 from __future__ import annotations
@@ -23,11 +23,21 @@ from tmnre.simulator import Tensors
 FLOOR = 2.0**-8
 """least standard deviation of t: with narrower ones single precision would not do"""
 TAIL = 1e-6
+REACH = 4.0
+"""standard deviations that a mean may lie beyond the ends of its target, however unusual the data"""
 
 
 def normal_score(s: Tensor) -> Tensor:
     """The standard normal value with quantile s, finite at the ends."""
     return torch.special.ndtri(s.clamp(TAIL, 1 - TAIL))
+
+
+def log_mass(low: Tensor, high: Tensor) -> Tensor:
+    """Log probability that a standard normal value lies between low and high."""
+    # in the tail where differences are exact
+    flip = low > 0
+    low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
+    return torch.log((torch.special.ndtr(high) - torch.special.ndtr(low)).clamp_min(1e-30))
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,11 @@ class Coordinates:
         """Of the region's prior at t (..., T), where s is uniform."""
         score = -0.5 * t.square() - 0.5 * math.log(2 * math.pi) - torch.log(self.high - self.low)
         return torch.where(self.linear, torch.zeros_like(t), score)
+
+    @property
+    def ends(self) -> Tensor:
+        """t (2, T) at the ends of the region."""
+        return self.of(torch.tensor([0.0, 1.0], dtype=self.low.dtype)[:, None].expand(2, len(self.low)))
 
 
 @dataclass(frozen=True)
@@ -82,7 +97,7 @@ class WithMeans(nn.Module):
 
 
 class GaussianRatios(nn.Module):
-    """log N(t; m, C) - log p(t) of marginals with columns (M, d), as a scalar product."""
+    """log N(t; m, C) - log p(t) - log mass inside of marginals with columns (M, d), as a scalar product."""
 
     columns: Tensor
     linear: Tensor
@@ -90,7 +105,8 @@ class GaussianRatios(nn.Module):
     high: Tensor
     precision: Tensor
     constant: Tensor
-    reach: Tensor
+    ends: Tensor
+    sd: Tensor
 
     def __init__(self, columns: Tensor, start: Start) -> None:
         super().__init__()
@@ -104,17 +120,18 @@ class GaussianRatios(nn.Module):
         self.register_buffer("precision", torch.linalg.inv(covariance.double()).float())
         constant = -0.5 * torch.logdet(covariance.double()) - 0.5 * d * math.log(2 * math.pi)
         self.register_buffer("constant", constant.float())
-        # no mean lies further out than its target reaches, however unusual the data
-        ends = place.of(torch.tensor([0.0, 1.0])[:, None].expand(2, self.targets))
-        sd = start.covariance.diagonal().sqrt()
-        self.register_buffer("reach", torch.stack([ends[0] - sd, ends[1] + sd]).float())
+        self.register_buffer("ends", place.ends)
+        self.register_buffer("sd", (start.covariance.diagonal() + FLOOR**2).sqrt())
 
     def of_x(self, means: Tensor) -> Tensor:
         """a (N, M, 2 + d + d^2) from the means (N, T) of all targets."""
-        m = torch.maximum(torch.minimum(means, self.reach[1]), self.reach[0])[:, self.columns]
+        low, high = self.ends[0] - REACH * self.sd, self.ends[1] + REACH * self.sd
+        means = torch.maximum(torch.minimum(means, high), low)
+        inside = log_mass((self.ends[0] - means) / self.sd, (self.ends[1] - means) / self.sd)
+        m = means[:, self.columns]
         with torch.autocast(m.device.type, enabled=False):
             pull = torch.einsum("mij,nmj->nmi", self.precision, m)
-        constant = self.constant - 0.5 * (pull * m).sum(-1)
+        constant = self.constant - 0.5 * (pull * m).sum(-1) - inside[:, self.columns].sum(-1)
         square = (-0.5 * self.precision).flatten(1).expand(len(m), -1, -1)
         return torch.cat([constant[..., None], torch.ones_like(constant)[..., None], pull, square], dim=-1)
 
