@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from provenance import stamp
+from torch import Tensor
 from tqdm import tqdm
 
 from tmnre.procedure import Place
@@ -33,15 +35,27 @@ RESULTS = Path(__file__).parent / "results" / "fields_expgrf.json"
 QUANTILES = 4
 
 
-def reference(procedures: list, folder: Path, draws: int, progress) -> dict[str, np.ndarray]:
-    """Posterior mean and sd (observations, n, n) by HMC, a chain each, from the truth; with effective sample sizes."""
+def reference(
+    procedures: list,
+    folder: Path,
+    draws: int,
+    progress,
+    *,
+    precision: float = 300.0,
+    maps: Callable[[Tensor], Tensor] = lambda fields: fields[:, 0],
+) -> dict[str, np.ndarray]:
+    """Posterior mean and sd (observations, n, n) by HMC, a chain each, from the truth; with effective sample sizes.
+
+    precision : what data say of a pixel, roughly, on which the speed depends and nothing else.
+    maps : what is asked for, of fields (observations, 1, n, n).
+    """
     path = folder / f"hmc_{len(procedures)}_{draws}.npz"
     if path.exists():
         return dict(np.load(path))
     model = procedures[0].model
     x = torch.stack([p.x for p in procedures])
-    precision = torch.full((1, 1, *model.response.grid), 300.0)
-    metric = Posterior(Information(model.response, precision, 0 * precision), model.power())
+    pixel = torch.full((1, 1, *model.response.grid), precision)
+    metric = Posterior(Information(model.response, pixel, 0 * pixel), model.power())
     chain = hamiltonian(
         partial(model.log_likelihood, x),
         metric,
@@ -50,7 +64,7 @@ def reference(procedures: list, folder: Path, draws: int, progress) -> dict[str,
         draws=draws,
         warmup=250,
         leaps=20,
-        keep=lambda z: model.response.sky.fields(z)[:, 0],
+        keep=lambda z: maps(model.response.sky.fields(z)),
         progress=progress,
     )
     ess = torch.stack([effective_samples(chain.draws[:, i : i + 1].flatten(2)) for i in range(len(x))])

@@ -6,9 +6,6 @@ from tables import load, made, table
 
 
 def expgrf() -> str:
-    entry = load("fields_expgrf")
-    if not entry:
-        return ""
     names = {
         "first_round": "first round",
         "homogeneous": "same means, homogeneous spread (must fail)",
@@ -16,6 +13,29 @@ def expgrf() -> str:
         "first_round_of_these": "first round, those that went on",
         "all_rounds": "all rounds, the same",
     }
+    return against_hmc("fields_expgrf", names)
+
+
+def lss() -> str:
+    names = {
+        "first_round": "g, first round",
+        "first_round_observed": "of these, cells with data",
+        "first_round_hidden": "of these, cells without",
+        "first_round_density": "1 + delta, first round",
+        "homogeneous": "g, same means, homogeneous spread (must fail)",
+        "hmc": "g, HMC itself",
+        "first_round_of_these": "g, first round, those that went on",
+        "all_rounds": "g, all rounds, the same",
+        "all_rounds_density": "1 + delta, all rounds, the same",
+    }
+    return against_hmc("fields_lss", names)
+
+
+def against_hmc(result: str, names: dict[str, str]) -> str:
+    """The table of `fields_expgrf.against` for those of its entries that are named."""
+    entry = load(result)
+    if not entry:
+        return ""
     rows = []
     for key, name in names.items():
         if key in entry:
@@ -40,4 +60,7 @@ def expgrf() -> str:
     )
 
 
-SECTIONS = {"Exponentiated fields, every pixel": expgrf}
+SECTIONS = {
+    "Exponentiated fields, every pixel": expgrf,
+    "Log-normal densities from galaxy counts, every cell": lss,
+}

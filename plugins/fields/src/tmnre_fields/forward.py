@@ -72,6 +72,26 @@ class FieldModel:
                 raise ValueError(f"{name} must be a number or have shape {shape}, got {tuple(value.shape)}")
         if self.exposure is None and not bool(torch.as_tensor(self.noise).min() > 0):
             raise ValueError("noise must be positive everywhere where data are not Poisson counts")
+        if self.exposure is not None:
+            exposure = torch.as_tensor(self.exposure).expand_as(self.observed)
+            if not bool((exposure[self.observed > 0] > 0).all()):
+                raise ValueError("exposure must be positive wherever there are data; where it is 0, mask")
+
+    def checked(self, x: Tensor) -> Tensor:
+        """An observation x (V, *grid), made zero outside the mask.
+
+        Raises ValueError for another shape, for what is not finite and, of counts, for negative and broken ones.
+        """
+        shape = tuple(self.observed.shape)
+        if tuple(x.shape) != shape:
+            raise ValueError(f"data must have shape {shape}, (channels, *grid), got {tuple(x.shape)}")
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError(f"data must be finite, {int((~torch.isfinite(x)).sum())} values are not; mask them")
+        if self.exposure is not None and bool((x < 0).any()):
+            raise ValueError(f"counts must not be negative, got {float(x.min()):g}; are these counts or contrasts?")
+        if self.exposure is not None and bool((x != x.round()).any()):
+            raise ValueError("counts must be whole numbers: weighted or smoothed ones are not Poisson distributed")
+        return x * self.observed
 
     def power(self, theta: Tensor | None = None) -> Tensor:
         """P (N, C, *mode_shape) float32 of every component for theta (N, D); (1, C, *mode_shape) without any."""

@@ -9,6 +9,9 @@ tell), with a network pixel by pixel on top, corrects both,
     y -> y + sd f_1(x),    log d -> log d + f_2(x),
 
 and starts from zero.  The pull is h = d y: the posterior mean is the Wiener filter of learned pseudo-data.
+
+s is the noise.  Poisson counts are first divided by their exposure, so that x estimates the signal wherever it is seen;
+s is one count then, and the softened logarithm is taken relative to that of the channel's mean.
 """
 
 from __future__ import annotations
@@ -46,9 +49,20 @@ class InformationNet(nn.Module):
         self.model, self.settings = model, settings
         response = model.response
         self._keep("observed", model.observed)
-        sd = torch.as_tensor(model.noise, dtype=torch.float32).expand_as(self.observed)
-        typical = _typical(x, self.observed)
-        self._keep("softening", sd if model.exposure is None else typical.expand_as(sd).clone())
+        self.counts = model.exposure is not None
+        if self.counts:
+            exposure = torch.as_tensor(model.exposure, dtype=torch.float32).expand_as(self.observed)
+            # where there are no data it may be zero, and any number will do
+            exposure = torch.where(self.observed > 0, exposure, exposure[self.observed > 0].mean())
+            self._keep("exposure", exposure)
+            self._keep("softening", 1 / exposure)
+            x = self._calibrated(x)
+            seen = self.observed.flatten(1)
+            level = (x.mean(0).flatten(1) * seen).sum(1) / seen.sum(1)
+            along = (-1, *(1,) * len(response.grid))
+            self._keep("level", torch.asinh(level.view(along) / (2 * self.softening)))
+        else:
+            self._keep("softening", torch.as_tensor(model.noise, dtype=torch.float32).expand_as(self.observed))
         inhomogeneous = bool((self.softening != self.softening.flatten()[0]).any())
         self._fit_line(response(z), x)
         self._keep("power", model.power().mean(0, keepdim=True) if model.prior is None else _power(z))
@@ -94,11 +108,11 @@ class InformationNet(nn.Module):
 
     def _fit_line(self, truth: Tensor, x: Tensor) -> None:
         """The pixelwise line, per channel, over all pixels with data."""
-        fits = []
+        fits, soft = [], self._softened(x)
         for v in range(truth.shape[1]):
             where = self.observed[v] > 0
             t = truth[:, v, where]
-            options = [x[:, v, where], torch.asinh(x[:, v, where] / (2 * self.softening[v, where]))]
+            options = [x[:, v, where], soft[:, v, where]]
             t_mean, t_var = t.mean(), t.var()
             best = None
             for number, h in enumerate(options):
@@ -127,9 +141,18 @@ class InformationNet(nn.Module):
         """Whether the scatter differs from pixel to pixel by more than n simulations leave undecided."""
         return bool((spread / spread.mean() - 1).square().mean() > 4 * 2 / n)
 
+    def _calibrated(self, x: Tensor) -> Tensor:
+        """Data in units of the signal."""
+        return x / self.exposure if self.counts else x
+
+    def _softened(self, x: Tensor) -> Tensor:
+        """Logarithm of calibrated data far above the noise, a line below it."""
+        soft = torch.asinh(x / (2 * self.softening))
+        return soft - self.level if self.counts else soft
+
     def line(self, x: Tensor) -> Tensor:
-        """Pseudo-data y of the line (N, V, *grid)."""
-        h = torch.where(self.logarithm > 0.5, torch.asinh(x / (2 * self.softening)), x)
+        """Pseudo-data y of the line (N, V, *grid) of calibrated data."""
+        h = torch.where(self.logarithm > 0.5, self._softened(x), x)
         return (h - self.alpha) / self.beta
 
     def _channels(self, x: Tensor) -> Tensor:
@@ -139,12 +162,12 @@ class InformationNet(nn.Module):
         start = Posterior(Information(self.model.response, self.precision[None], pull), self.power)
         # M^-1 b: the Wiener filter if noise were everywhere alike
         wiener = self.model.response(start.coloured(start.whitened(start.information.b())))
-        soft = torch.asinh(x / (2 * self.softening))
+        soft = self._softened(x)
         constant = self.constant.expand(len(x), *self.constant.shape)
         return torch.cat([soft * self.observed, y, wiener, constant], 1)
 
     def forward(self, x: dict[str, Tensor]) -> Information:
-        x = x["x"]
+        x = self._calibrated(x["x"])
         response = self.model.response
         channels = self._channels(x)
         images = response.sky.images(channels)
@@ -167,11 +190,6 @@ class InformationNet(nn.Module):
             bins = self.mode(pooled.unflatten(0, (len(x), -1)).mean(1)).unflatten(1, (response.components, -1))
             mode = torch.einsum("ncb,b...->nc...", bins, self.nodes).exp() / self.power
         return Information(response, pixel, pixel * y, mode, low_rank)
-
-
-def _typical(x: Tensor, observed: Tensor) -> Tensor:
-    """Root mean square of data where there are any."""
-    return (x.square() * observed).sum().div(observed.sum() * len(x)).sqrt().clamp_min(1e-6)
 
 
 def _power(z: Tensor) -> Tensor:

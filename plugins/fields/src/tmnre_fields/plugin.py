@@ -15,6 +15,10 @@ plugin = Plugin(
             target="tmnre_fields.recipes.expgrf:recipe",
             summary="every pixel of an exponentiated Gaussian field in noise, in rounds for this observation",
         ),
+        "lss": RecipeEntry(
+            target="tmnre_fields.recipes.lss:recipe",
+            summary="the log-normal density of galaxies from their counts in cells, behind a selection and a mask",
+        ),
         "separation": RecipeEntry(
             target="tmnre_fields.recipes.separation:recipe",
             summary="two random fields that overlap in two channels: both, jointly, with a mask",

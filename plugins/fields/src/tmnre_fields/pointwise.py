@@ -23,6 +23,11 @@ def exponential(z: Tensor) -> Tensor:
     return z.exp()
 
 
+def lognormal(variance: float) -> Pointwise:
+    """exp(z - variance / 2): a log-normal field of mean one, for z of that variance per pixel."""
+    return lambda z: (z - variance / 2).exp()
+
+
 def clipped(z: Tensor) -> Tensor:
     """max(z, 0): what is not there cannot be negative; half of a centred field's pixels say only that."""
     return z.clamp_min(0.0)

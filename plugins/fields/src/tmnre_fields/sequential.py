@@ -101,6 +101,9 @@ class FieldRounds(Procedure):
     seed: int = 0
     workers: int | None = 1
 
+    def __post_init__(self) -> None:
+        self.x = self.model.checked(self.x)
+
     def run(self, place: Place) -> Result:
         spectrum = place.analyse(self.spectrum, "spectrum") if self.spectrum is not None else None
         thetas = None if spectrum is None else spectrum[tuple(self.model.prior.names)]

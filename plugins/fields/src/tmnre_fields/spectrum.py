@@ -37,6 +37,12 @@ def power(rms: Tensor, slope: Tensor, *, pixels: int, knee: float) -> Tensor:
     return rms.double()[:, None, None] ** 2 * pixels**2 * shape / total
 
 
+def variance(power: Tensor) -> Tensor:
+    """Variance of a pixel of a field with this power (..., n, n // 2 + 1)."""
+    n = power.shape[-2]
+    return (power * multiplicity(n)).sum((-2, -1)) / n**2
+
+
 def measured_power(field: Tensor) -> Tensor:
     """Power of each mode (N, n, n // 2 + 1) of real fields (N, n, n)."""
     modes = torch.fft.rfft2(field)
