@@ -52,6 +52,7 @@ validate: install
 	$(BIN)/python validation/lensing_subhalo.py
 	$(BIN)/python validation/popsources_exact.py --observations 5
 	$(BIN)/python validation/fields_expgrf.py --runs $(RUNS)/fields_expgrf
+	$(BIN)/python validation/fields_lss.py --runs $(RUNS)/fields_lss
 
 bench: install
 	$(BIN)/python benchmarks/training_throughput.py
