@@ -49,7 +49,7 @@ class Grid:
 class Optics:
     """Surface brightness along rays -> images; a plain object of numpy arrays, so that worker processes can have it.
 
-    psf (k, k), k odd, on pixels or, with `fine`, on rays; None: none.  It is normalised here.
+    psf (k, k), k odd, on pixels or, with `fine`, on rays; None: none.  It is normalised here, and kept.
     margin : pixels beyond the field to which rays reach; None: as far as light is blurred.  Fewer where there is no
         light beyond, for a point spread function with wide wings
     """
@@ -65,7 +65,8 @@ class Optics:
         # lengths that the FFT is quick at, with room for zeros, so that nothing wraps round into the field
         lengths = ((n + self.margin + reach) * self.step for n in grid.shape)
         self._lengths = tuple(fft.next_fast_len(length, real=True) for length in lengths)
-        self.transfer = None if psf is None else self._transfer(np.asarray(psf, dtype=np.float64))
+        self.psf = None if psf is None else np.asarray(psf, dtype=np.float64) / np.sum(psf)
+        self.transfer = None if self.psf is None else self._transfer(self.psf)
 
     @classmethod
     def gaussian(cls, grid: Grid, fwhm_arcsec: float) -> Optics:
@@ -81,7 +82,7 @@ class Optics:
         if psf.ndim != 2 or psf.shape[0] != psf.shape[1] or psf.shape[0] % 2 == 0:
             raise ValueError(f"the point spread function must be a square of odd width, got shape {psf.shape}")
         kernel = np.zeros(self._lengths)
-        kernel[: len(psf), : len(psf)] = psf / psf.sum()
+        kernel[: len(psf), : len(psf)] = psf
         return np.fft.rfft2(np.roll(kernel, (-(len(psf) // 2),) * 2, (0, 1)))
 
     def rays(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

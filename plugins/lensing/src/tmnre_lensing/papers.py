@@ -34,3 +34,10 @@ SLACS_2008 = """@article{Bolton2008,
   title = {The Sloan Lens ACS Survey. V. The Full ACS Strong-Lens Sample},
   journal = {Astrophysical Journal}, volume = {682}, pages = {964}, year = {2008}, eprint = {0805.1931}
 }"""
+
+COOLEST_2023 = """@article{Galan2023,
+  author = {Galan, Aymeric and Van de Vyvere, Lyne and Gomer, Matthew R. and Vernardos, Georgios and Sluse, Dominique},
+  title = {COOLEST: COde-independent Organized LEns STandard},
+  journal = {Journal of Open Source Software}, volume = {8}, number = {88}, pages = {5567}, year = {2023},
+  doi = {10.21105/joss.05567}
+}"""

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from tmnre import Analysis, Prior, Recipe, Stage, Training, Truncation, Uniform
-from tmnre_lensing import figures, papers
+from tmnre_lensing import coolest, papers
 from tmnre_lensing.camera import Camera
 from tmnre_lensing.embedding import lens_network
 from tmnre_lensing.labels import LABELS
@@ -121,7 +121,7 @@ def build(settings: Settings) -> Analysis:
         embedding=partial(lens_network, noise=settings.camera.noise_e_per_s),
         truth={**truth, **{name: float(value[0]) for name, value in derived.items()}},
         labels=LABELS,
-        figures=partial(figures.lens, simulator=simulator, image=image),
+        figures=partial(coolest.beside_figures, simulator=simulator, image=image),
         seed=settings.seed,
         workers=settings.workers,
     )
@@ -130,7 +130,7 @@ def build(settings: Settings) -> Analysis:
 recipe = Recipe(
     settings=Settings,
     build=build,
-    papers=(papers.TESSORE_METCALF_2015, papers.COOGAN_2020),
+    papers=(papers.TESSORE_METCALF_2015, papers.COOGAN_2020, papers.COOLEST_2023),
     presets={
         "smoke": {
             **{"simulations": 800, "boxes": 1, "contours": 0, "steps": 40, "final_simulations": 800, "final_steps": 40},

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tmnre import Analysis, LogUniform, Place, Prior, Procedure, Recipe, Result, Stage, Training, Truncation, Uniform
-from tmnre_lensing import figures, papers, regions
+from tmnre_lensing import coolest, figures, papers, regions
 from tmnre_lensing.camera import Camera
 from tmnre_lensing.embedding import lens_network
 from tmnre_lensing.labels import LABELS
@@ -161,10 +161,11 @@ class Mock(Procedure):
         return self.analysis.observation["image"]
 
     def run(self, place: Place) -> Result:
-        """One analysis; its rounds are compared in `extra` and in the figure."""
+        """One analysis; its rounds are compared in `extra` and in the figure.  Leaves coolest.json."""
         self.rounds = place.rounds(self.analysis, "lens")
         result = self.rounds.run()
         extra = {"truncation": regions.compare(self.rounds, result.rounds)}
+        coolest.write(place.folder, result, simulator=self.analysis.simulator, image=self.image)
         return Result(result.marginals, result.rounds, result.truth, result.labels, result.curves, extra)
 
     def figures(self, result: Result, folder) -> None:
@@ -181,7 +182,7 @@ def build(settings: Settings) -> Mock:
 recipe = Recipe(
     settings=Settings,
     build=build,
-    papers=(papers.TESSORE_METCALF_2015, papers.COOGAN_2020),
+    papers=(papers.TESSORE_METCALF_2015, papers.COOGAN_2020, papers.COOLEST_2023),
     presets={
         "smoke": {
             "training.batch_size": 128,

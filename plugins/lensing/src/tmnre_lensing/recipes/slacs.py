@@ -16,7 +16,7 @@ import torch
 
 from tmnre import Analysis, LogUniform, Prior, Recipe, Stage, Training, Truncation, Uniform
 from tmnre.diagnostics import Additive
-from tmnre_lensing import figures, papers
+from tmnre_lensing import coolest, papers
 from tmnre_lensing.embedding import lens_network
 from tmnre_lensing.labels import LABELS
 from tmnre_lensing.observed import Cut, Files, LensImage, read
@@ -159,6 +159,11 @@ def build(settings: Settings) -> Analysis:
             ("lens_e2", "shear_gamma2"),
             ("source_x_arcsec", "source_y_arcsec"),
             ("source_n", "source_r_eff_arcsec"),
+            # what axis ratios, angles and amplitudes of coolest.json are made of
+            ("lens_e1", "lens_e2"),
+            ("shear_gamma1", "shear_gamma2"),
+            ("source_e1", "source_e2"),
+            ("source_n", "source_brightness"),
         ],
         truncated=[*prior.names, "ring_shear1", "ring_shear2"],
         stages=settings.schedule.stages,
@@ -167,7 +172,7 @@ def build(settings: Settings) -> Analysis:
         embedding=partial(lens_network, noise=float(np.median(lens.noise.sd))),
         distortions=distortions,
         labels=LABELS,
-        figures=partial(figures.lens, simulator=simulator, image=lens.image),
+        figures=partial(coolest.beside_figures, simulator=simulator, image=lens.image),
         seed=settings.seed,
         workers=settings.workers,
     )
@@ -176,7 +181,7 @@ def build(settings: Settings) -> Analysis:
 recipe = Recipe(
     settings=Settings,
     build=build,
-    papers=(papers.TESSORE_METCALF_2015, papers.SLACS_2008),
+    papers=(papers.TESSORE_METCALF_2015, papers.SLACS_2008, papers.COOLEST_2023),
     presets={
         "smoke": {
             **{"cut.oversampling": 1, "components": 32, "block_pixels": 0, "training.batch_size": 128},

@@ -6,17 +6,19 @@ recognises a subhalo in any pixel and bin of mass, trained on lenses of that reg
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from tmnre import Analysis, Place, Prior, Procedure, Recipe, Result, Training, Truncation, Uniform
+from tmnre import Analysis, MarginalPosterior, Place, Prior, Procedure, Recipe, Result, Training, Truncation, Uniform
 from tmnre.descent import train_network
 from tmnre.files import read_json, write_json
-from tmnre_lensing import figures, papers, regions
+from tmnre_lensing import coolest, figures, papers, regions
 from tmnre_lensing.camera import Camera
 from tmnre_lensing.cosmology import Planes
 from tmnre_lensing.embedding import lens_network
@@ -150,6 +152,7 @@ class Subhalo(Procedure):
     analysis: Analysis
     bins: Bins
     recognition: Recognition
+    redshifts: tuple[float, float]
 
     def __post_init__(self) -> None:
         self.seed, self.workers = self.analysis.seed, self.analysis.workers
@@ -161,7 +164,7 @@ class Subhalo(Procedure):
         return self.analysis.observation["image"]
 
     def run(self, place: Place) -> Result:
-        """Steps `lens`, `targeted`, `network` and `map`, each a folder of its own."""
+        """Steps `lens`, `targeted`, `network` and `map`, each a folder of its own; coolest.json of what they found."""
         self.rounds = place.rounds(self.analysis, "lens")
         lens = self.rounds.run()
         region = regions.of_last(self.rounds)
@@ -174,6 +177,7 @@ class Subhalo(Procedure):
         found = place.step("map", partial(self.look, region=region))
         self.log_r = torch.from_numpy(np.load(found / "log_r.npy"))
         extra = {"subhalo": read_json(found / "verdict.json")}
+        self.export(place.folder, lens, extra["subhalo"])
         return Result(lens.marginals, lens.rounds, lens.truth, lens.labels, lens.curves, extra)
 
     def simulate(self, folder: Path, region: np.ndarray) -> None:
@@ -249,6 +253,18 @@ class Subhalo(Procedure):
         found = verdict.verdict(log_r, self.bins)
         write_json(folder / "verdict.json", {**found, "on_mocks": self.reliability})
 
+    def export(self, folder: Path, lens: Result, found: Mapping[str, Any]) -> None:
+        """coolest.json of the main lens, and of a subhalo where it is more likely than none and COOLEST can hold it."""
+        scene, marginals = self.simulator.scene, dict(lens.marginals)
+        meta = {"subhalo": {key: found[key] for key in ("p_subhalo", "log10_bayes_factor")}}
+        if found["p_subhalo"] > 0.5 and not any(isinstance(m, Halo) and m.tau is not None for m in scene.masses):
+            drawn = verdict.draws(self.log_r, self.bins, 20_000, self.seed)
+            marginals[targeted.SUBHALO] = MarginalPosterior(targeted.SUBHALO, drawn, np.zeros(len(drawn)))
+        else:
+            scene = replace(scene, masses=tuple(m for m in scene.masses if not isinstance(m, Halo)))
+        how: dict[str, Any] = {"scene": scene, "redshifts": self.redshifts, "meta": meta}
+        coolest.write(folder, Result(marginals), simulator=self.simulator, image=self.image, **how)
+
     def figures(self, result: Result, folder: Path) -> None:
         """lens.png, truncation.png, subhalo.png and reliability.png."""
         # the model without subhalo: what it leaves is what the network looks at
@@ -268,13 +284,16 @@ def build(settings: Settings) -> Subhalo:
     """The procedure."""
     haloes = settings.haloes
     bins = Bins(settings.camera.grid, haloes.log10_m200, haloes.mass_bins, haloes.p_none)
-    return Subhalo(lens_analysis(settings), bins, settings.recognition)
+    return Subhalo(lens_analysis(settings), bins, settings.recognition, (haloes.z_lens, haloes.z_source))
 
 
 recipe = Recipe(
     settings=Settings,
     build=build,
-    papers=(papers.COOGAN_2020, papers.ANAU_MONTEL_2022, papers.BALTZ_2009, papers.TESSORE_METCALF_2015),
+    papers=(
+        *(papers.COOGAN_2020, papers.ANAU_MONTEL_2022, papers.BALTZ_2009),
+        *(papers.TESSORE_METCALF_2015, papers.COOLEST_2023),
+    ),
     presets={
         "smoke": {
             "training.batch_size": 128,

@@ -48,6 +48,17 @@ def verdict(log_r: Tensor, bins: Bins) -> dict[str, object]:
     }
 
 
+def draws(log_r: Tensor, bins: Bins, n: int, seed: int) -> np.ndarray:
+    """Draws (n, 3) of x, y in arcsec and log10 M200, given that there is a subhalo, of one image's log_r (K,).
+
+    Uniform within a bin, as bins are all that the network tells apart.
+    """
+    rng = np.random.default_rng(seed)
+    p = posterior(log_r[None], bins)[0, 1:].numpy()
+    step = np.array([bins.grid.pixel_arcsec, bins.grid.pixel_arcsec, bins.edges[1] - bins.edges[0]])
+    return bins.at_centres()[rng.choice(len(p), n, p=p / p.sum())] + step * (rng.random((n, 3)) - 0.5)
+
+
 def reliability(p_subhalo: np.ndarray, there: np.ndarray, parts: int = 10) -> list[dict[str, float]]:
     """Of mocks in tenths of the probability: their number, mean probability, and the share that does hold a subhalo."""
     found = []
