@@ -138,6 +138,29 @@ def test_training_improves_on_the_linear_answer_and_sensitivity_follows_the_arcs
     assert near.min() < far.min() and near.mean() < far.mean()
 
 
+def test_a_coarser_map_sees_sums_of_pixels(work, region, network):
+    """Two image pixels along a pixel of the map: a quarter of the bins, and the cleaned image summed in blocks."""
+    coarse = build(replace(SETTINGS, haloes=replace(SETTINGS.haloes, map_pixels=2)))
+    assert coarse.bins.grid.shape == (8, 8) and coarse.bins.grid.extent_arcsec == work.bins.grid.extent_arcsec
+    assert len(coarse.bins) - 1 == (len(work.bins) - 1) // 4
+    again = coarse.new_network(region)
+    _, images = targeted.simulate(work.simulator, region, coarse.bins, 4, np.random.default_rng(1))
+    with torch.no_grad():
+        fine, maps = (n._inputs(torch.from_numpy(images))[0] for n in (network, again))
+        log_r = again.log_ratio({"image": torch.from_numpy(images)})
+    assert maps.shape == (4, 1 + 3, 8, 8)
+    expected = fine[:, 0].unflatten(1, (8, 2)).unflatten(3, (8, 2)).sum((2, 4)) / 2
+    torch.testing.assert_close(maps[:, 0], expected, rtol=1e-4, atol=1e-4)
+    total = verdict.posterior(log_r, coarse.bins).sum(1)
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("map_pixels", [0, 3])
+def test_map_pixels_that_do_not_fill_the_image_are_refused(map_pixels):
+    with pytest.raises(ValueError, match="haloes.map_pixels must divide camera.pixels, 16"):
+        build(replace(SETTINGS, haloes=replace(SETTINGS.haloes, map_pixels=map_pixels)))
+
+
 def test_reliability_counts():
     p, there = np.array([0.05, 0.05, 0.95, 1.0]), np.array([False, True, True, True])
     low, high = verdict.reliability(p, there)

@@ -41,3 +41,26 @@ COOLEST_2023 = """@article{Galan2023,
   journal = {Journal of Open Source Software}, volume = {8}, number = {88}, pages = {5567}, year = {2023},
   doi = {10.21105/joss.05567}
 }"""
+
+VEGETTI_2012 = """@article{Vegetti2012,
+  author = {Vegetti, S. and Lagattuta, D. J. and McKean, J. P. and Auger, M. W. and Fassnacht, C. D. and
+    Koopmans, L. V. E.},
+  title = {Gravitational detection of a low-mass dark satellite galaxy at cosmological distance},
+  journal = {Nature}, volume = {481}, pages = {341}, year = {2012}, eprint = {1201.3643}
+}"""
+
+LAGATTUTA_2012 = """@article{Lagattuta2012,
+  author = {Lagattuta, D. J. and Vegetti, S. and Fassnacht, C. D. and Auger, M. W. and Koopmans, L. V. E. and
+    McKean, J. P.},
+  title = {SHARP - I. A high-resolution multi-band view of the infra-red Einstein ring of JVAS B1938+666},
+  journal = {Monthly Notices of the Royal Astronomical Society}, volume = {424}, pages = {2800}, year = {2012},
+  eprint = {1206.1681}
+}"""
+
+TAJALLI_2025 = """@misc{Tajalli2025,
+  author = {Tajalli, M. and Vegetti, S. and O'Riordan, C. M. and White, S. D. M. and Fassnacht, C. D. and
+    Powell, D. M. and McKean, J. P. and Despali, G.},
+  title = {SHARP - IX. The dense, low-mass perturbers in B1938+666 and J0946+1006: implications for cold and
+    self-interacting dark matter},
+  year = {2025}, eprint = {2505.07944}
+}"""

@@ -19,6 +19,10 @@ plugin = Plugin(
             target="tmnre_lensing.recipes.subhalo:recipe",
             summary="mock lens with a subhalo: position map, mass and Bayes factor from one forward pass",
         ),
+        "b1938": RecipeEntry(
+            target="tmnre_lensing.recipes.b1938:recipe",
+            summary="mock like JVAS B1938+666 seen by Keck: ring of 0.45 arcsec, subhalo of 1.9e8 Msun",
+        ),
         "slacs": RecipeEntry(
             target="tmnre_lensing.recipes.slacs:recipe",
             summary="real lens from FITS files, by default SLACS J2303+1422; fifteen free parameters, test of the fit",

@@ -21,22 +21,56 @@ from tmnre_lensing.scene import EPL, Scene, Sersic, Shear
 from tmnre_lensing.simulator import LensSimulator, theta_of
 
 SCENE = Scene((EPL(), Shear()), (Sersic(),), fixed={"lens_slope": 2.0})
-PRIOR = Prior(
-    lens_x_arcsec=Uniform(-0.2, 0.2),
-    lens_y_arcsec=Uniform(-0.2, 0.2),
-    lens_theta_e_arcsec=Uniform(1.0, 2.0),
-    lens_e1=Uniform(-0.3, 0.3),
-    lens_e2=Uniform(-0.3, 0.3),
-    shear_gamma1=Uniform(-0.15, 0.15),
-    shear_gamma2=Uniform(-0.15, 0.15),
-    source_x_arcsec=Uniform(-0.25, 0.25),
-    source_y_arcsec=Uniform(-0.25, 0.25),
-    source_e1=Uniform(-0.4, 0.4),
-    source_e2=Uniform(-0.4, 0.4),
-    source_n=Uniform(0.5, 4.0),
-    source_r_eff_arcsec=LogUniform(0.1, 1.0),
-    source_brightness=LogUniform(10.0, 400.0),
-)
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """Prior of main lens and source; uniform in these ranges unless said otherwise."""
+
+    centre_arcsec: float = 0.2
+    """arcsec; lens within so much of the middle of the field, along each axis"""
+    theta_e_arcsec: tuple[float, float] = (1.0, 2.0)
+    """arcsec; Einstein radius on the intermediate axis"""
+    ellipticity: float = 0.3
+    """largest |e1| and |e2| of the lens"""
+    shear: float = 0.15
+    """largest |gamma1| and |gamma2|"""
+    source_arcsec: float = 0.25
+    """arcsec; source within so much of the middle, along each axis"""
+    source_ellipticity: float = 0.4
+    """largest |e1| and |e2| of the source"""
+    source_n: tuple[float, float] = (0.5, 4.0)
+    """Sersic index"""
+    source_r_eff_arcsec: tuple[float, float] = (0.1, 1.0)
+    """arcsec; log-uniform"""
+    source_brightness: tuple[float, float] = (10.0, 400.0)
+    """e-/s/arcsec^2 at r_eff; log-uniform"""
+
+    def prior(self) -> Prior:
+        """Of all fourteen parameters."""
+
+        def around(reach: float) -> Uniform:
+            return Uniform(-reach, reach)
+
+        return Prior(
+            lens_x_arcsec=around(self.centre_arcsec),
+            lens_y_arcsec=around(self.centre_arcsec),
+            lens_theta_e_arcsec=Uniform(*self.theta_e_arcsec),
+            lens_e1=around(self.ellipticity),
+            lens_e2=around(self.ellipticity),
+            shear_gamma1=around(self.shear),
+            shear_gamma2=around(self.shear),
+            source_x_arcsec=around(self.source_arcsec),
+            source_y_arcsec=around(self.source_arcsec),
+            source_e1=around(self.source_ellipticity),
+            source_e2=around(self.source_ellipticity),
+            source_n=Uniform(*self.source_n),
+            source_r_eff_arcsec=LogUniform(*self.source_r_eff_arcsec),
+            source_brightness=LogUniform(*self.source_brightness),
+        )
+
+
+PRIOR = PriorSettings().prior()
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from tmnre_lensing.camera import Camera
 from tmnre_lensing.cosmology import Planes
 from tmnre_lensing.embedding import lens_network
 from tmnre_lensing.labels import LABELS
+from tmnre_lensing.optics import Grid
 from tmnre_lensing.recipes import mock
-from tmnre_lensing.recipes.mock import Schedule
+from tmnre_lensing.recipes.mock import PriorSettings, Schedule
 from tmnre_lensing.scene import EPL, Halo, Scene, Sersic, Shear
 from tmnre_lensing.simulator import LensSimulator
 from tmnre_lensing.subhalo import filters, pictures, targeted, verdict
@@ -60,6 +61,9 @@ class Haloes:
     """masses that the network is asked for"""
     mass_bins: int = 5
     """bins of log10 mass, in every pixel"""
+    map_pixels: int = 1
+    """image pixels along the side of a pixel of the map; filters take 4 bytes for every pixel of the image and every
+    bin, and where the point spread function is wide a finer map tells little more"""
     p_none: float = 0.5
     """prior probability of no subhalo"""
     log10_m200_nuisance: tuple[float, float] = (7.0, 10.5)
@@ -93,6 +97,8 @@ class Settings:
     """parameters of the mock"""
     observation_seed: int = 0
     """seed of the noise in the mock image"""
+    prior: PriorSettings = PriorSettings()
+    """prior ranges of main lens and source"""
     haloes: Haloes = Haloes()
     """subhaloes, and the bins of mass"""
     schedule: Schedule = Schedule(boxes=6, contours=1, contour_steps=500, final_simulations=8000, final_steps=600)
@@ -110,13 +116,13 @@ class Settings:
 
 
 def simulator_of(settings: Settings) -> LensSimulator:
-    """Main lens, shear, subhalo and source; `lensing/mock`'s prior and a subhalo of any mass anywhere in the field."""
+    """Main lens, shear, subhalo and source; a subhalo of any mass anywhere in the field."""
     haloes, grid = settings.haloes, settings.camera.grid
     halo = Halo(Planes.at(haloes.z_lens, haloes.z_source), haloes.concentration, haloes.tau)
     scene = Scene((EPL(), Shear(), halo), (Sersic(),), fixed=mock.SCENE.fixed)
     left, right, bottom, top = grid.extent_arcsec
     prior = Prior(
-        **mock.PRIOR,
+        **settings.prior.prior(),
         subhalo_x_arcsec=Uniform(left, right),
         subhalo_y_arcsec=Uniform(bottom, top),
         subhalo_log10_m200=Uniform(*haloes.log10_m200_nuisance),
@@ -128,7 +134,7 @@ def lens_analysis(settings: Settings) -> Analysis:
     """The rounds of the main lens."""
     simulator = simulator_of(settings)
     truth = {field.name: getattr(settings.truth, field.name) for field in fields(settings.truth)}
-    main = mock.PRIOR.names
+    main = settings.prior.prior().names
     return Analysis(
         simulator=simulator,
         observation={"image": simulator.mock(truth, settings.observation_seed)},
@@ -281,9 +287,13 @@ class Subhalo(Procedure):
 
 
 def build(settings: Settings) -> Subhalo:
-    """The procedure."""
-    haloes = settings.haloes
-    bins = Bins(settings.camera.grid, haloes.log10_m200, haloes.mass_bins, haloes.p_none)
+    """The procedure; raises ValueError where the map's pixels do not fill the image."""
+    haloes, camera = settings.haloes, settings.camera
+    n, left = divmod(camera.pixels, max(1, haloes.map_pixels))
+    if left or haloes.map_pixels < 1:
+        raise ValueError(f"haloes.map_pixels must divide camera.pixels, {camera.pixels}, got {haloes.map_pixels}")
+    grid = Grid(n, n, camera.pixel_arcsec * haloes.map_pixels)
+    bins = Bins(grid, haloes.log10_m200, haloes.mass_bins, haloes.p_none)
     return Subhalo(lens_analysis(settings), bins, settings.recognition, (haloes.z_lens, haloes.z_source))
 
 

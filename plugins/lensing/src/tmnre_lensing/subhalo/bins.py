@@ -20,7 +20,7 @@ NO_MASS = 0.0
 
 @dataclass(frozen=True)
 class Bins:
-    """Pixels of a grid times `masses` bins of log10 M200 between `log10_m`."""
+    """Pixels of a grid, the image's or a coarser one, times `masses` bins of log10 M200 between `log10_m`."""
 
     grid: Grid
     log10_m: tuple[float, float] = (8.5, 10.5)

@@ -55,6 +55,8 @@ class SubhaloNet(nn.Module):
         residual = self.whitened(images).float() - self.cleaning.mean
         cleaned = residual.new_zeros(len(images), *self.mask.shape)
         cleaned[:, self.mask] = self.cleaning.solve(residual)
+        if (block := len(self.mask) // self.bins.grid.ny) > 1:  # sums over a pixel of the map, in units of their noise
+            cleaned = nn.functional.avg_pool2d(cleaned, block) * block
         matched, power = self.filters(residual), self.filters.squared_snr
         scores = matched / torch.sqrt(power + 1)
         return torch.cat([cleaned[:, None], self.bins.maps(scores)], dim=1), self.bins.maps(matched - 0.5 * power)
@@ -74,11 +76,12 @@ class SubhaloNet(nn.Module):
         return self._normalised(torch.cat([linear.new_zeros(len(linear), 1), linear], dim=1))
 
     def _normalised(self, logits: Tensor) -> Tensor:
-        log_prior = self.bins.log_prior
+        log_prior = self.bins.log_prior.to(logits)
         return torch.log_softmax(logits + log_prior, dim=1) - log_prior
 
 
 def cross_entropy(network: SubhaloNet, batch: tuple[dict[str, Tensor], Tensor]) -> Tensor:
     """Mean of -log posterior probability of the true bins (n,)."""
     x, number = batch
-    return nn.functional.cross_entropy(network(x) + network.bins.log_prior, number)
+    logits = network(x)
+    return nn.functional.cross_entropy(logits + network.bins.log_prior.to(logits), number)
