@@ -10,8 +10,9 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
-from tmnre import Box, Normal, Prior, ResidualMLP, Training, Uniform
+from tmnre import Analysis, Box, Normal, Prior, ResidualMLP, Stage, Training, Uniform
 from tmnre.draws import Draws
+from tmnre.members import new_members
 from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.regression import MOST_INPUTS, linear_start
 from tmnre.rows import InMemory
@@ -71,17 +72,21 @@ def test_the_scalar_product_is_the_ratio_of_gaussian_and_prior(columns):
 
 @pytest.mark.parametrize("cube", [(0.0, 1.0), (0.02, 0.98)])
 def test_a_linear_model_starts_from_its_posterior(linear_gaussian, cube):
-    """Before any training, in the whole prior and cut at two of its standard deviations; the bounds are five standard
-    errors of a regression and of a variance from the held-out rows."""
+    """Before any training, in the whole prior and cut at two of its standard deviations."""
     draws = draws_of(linear_gaussian, {name: cube for name in linear_gaussian.prior.names})
     estimator = untrained(draws, [("a",), ("b",), ("c",)])
     theta = np.random.default_rng(7).uniform(-0.5, 0.5, (50, 3))
     x = linear_gaussian.simulate(theta, np.random.default_rng(8))["x"]
-    mean, covariance = linear_gaussian.posterior(x)
+    agrees(estimator, {"x": torch.tensor(x).float()}, linear_gaussian.posterior(x), cube)
+
+
+def agrees(estimator, x, posterior, cube=(0.0, 1.0)):
+    """Within five standard errors of a regression and of a variance from the held-out rows."""
+    mean, covariance = posterior
     u = torch.linspace(*cube, 2001, dtype=torch.float64)
     values = stats.norm.ppf(u.clamp(1e-9, 1 - 1e-9))
     for i in range(3):
-        log_r = estimator.log_ratio_grid({"x": torch.tensor(x).float()}, i, u).double().numpy()
+        log_r = estimator.log_ratio_grid(x, i, u).double().numpy()
         weight = np.exp(log_r - log_r.max(1, keepdims=True))
         weight /= weight.sum(1, keepdims=True)
         found = weight @ values
@@ -132,3 +137,41 @@ def test_training_that_does_not_help_leaves_the_start(linear_gaussian):
     trained, curve = fit([estimator], draws, hopeless, steps=5, seed=0, progress=partial(tqdm, disable=True))
     assert [point["step"] for point in curve] == [1, 2, 3, 4, 5]
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
+
+
+class Summed(torch.nn.Module):
+    """Reads four data, of a great many, by four sums of them that can be undone."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.register_buffer("matrix", torch.eye(4) + torch.diag(torch.ones(3), 1))
+        self.layers = torch.nn.Linear(4, 8)
+
+    def summaries(self, x):
+        return x["x"][:, :4] @ self.matrix
+
+    def read(self, summaries):
+        return self.layers(summaries)
+
+    def forward(self, x):
+        return self.read(self.summaries(x))
+
+
+class Padded:
+    """With more data than are regressed on, which say nothing."""
+
+    def __init__(self, simulator):
+        self.simulator, self.prior = simulator, simulator.prior
+
+    def simulate(self, theta, rng):
+        x = self.simulator.simulate(theta, rng)["x"]
+        return {"x": np.pad(x, ((0, 0), (0, MOST_INPUTS))).astype("f4")}
+
+
+def test_an_embedding_that_reads_summaries_starts_from_a_regression_on_them(linear_gaussian):
+    simulator = Padded(linear_gaussian)
+    analysis = Analysis(simulator, {}, ["a"], [Stage(N)], embedding=Summed)
+    ((estimator,),) = new_members(analysis, draws_of(simulator), [("a",), ("b",), ("c",)], [], 5)
+    theta = np.random.default_rng(7).uniform(-0.5, 0.5, (50, 3))
+    x = simulator.simulate(theta, np.random.default_rng(8))["x"]
+    agrees(estimator, {"x": torch.tensor(x)}, linear_gaussian.posterior(x[:, :4].astype("f8")))

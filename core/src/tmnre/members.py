@@ -10,9 +10,10 @@ import torch
 
 from tmnre.analysis import Analysis
 from tmnre.draws import Draws
-from tmnre.embedding import ResidualMLP
+from tmnre.embedding import ResidualMLP, flat
 from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.regression import linear_start
+from tmnre.start import Summarising
 
 SMOOTHS = (0.0, 2.0)
 """of a joint's network, to be chosen from: with few simulations, or a plain posterior, the smoother learns far more"""
@@ -36,7 +37,11 @@ def new_members(
     ties = {names: tie(names, draws) for names in joints}
     make = analysis.embedding or ResidualMLP
     train, _ = draws.split(analysis.training.validation_fraction, seed)
-    start = linear_start(draws, train, quantiles, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        embedding = make(x)
+        summaries = embedding.summaries if isinstance(embedding, Summarising) else flat
+        start = linear_start(draws, train, quantiles, seed, summaries)
 
     def candidate(order: int, smooth: float) -> RatioEstimator:
         with torch.random.fork_rng(devices=[]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,14 +12,15 @@ from torch import Tensor
 from tmnre.draws import Draws
 from tmnre.embedding import flat
 from tmnre.ratio import Quantiles
+from tmnre.simulator import Tensors
 from tmnre.start import FLOOR, Coordinates, Start, log_mass
 
 MOST_INPUTS = 1024
-"""more data values than these are not regressed on"""
+"""more summaries than these are not regressed on"""
 ROWS, ROWS_AT_ONCE = 20_000, 1024
 """simulations that the regression sees, drawn with replacement, and how many at a time"""
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3)
-"""in units of the variance of a data value"""
+"""in units of the variance of a summary"""
 FEWEST, FEWEST_EACH, ERRORS = 50, 10, 2.0
 """held-out simulations, those for each target to invert, and standard errors of a gain above zero, that are trusted"""
 ENOUGH = 0.9
@@ -39,14 +40,17 @@ class _Fit(NamedTuple):
     gain: Tensor
 
 
-def linear_start(draws: Draws, rows: Tensor, s_of: Quantiles, seed: int) -> Start | None:
-    """The start for a round, from the simulations `rows`; None for data of more than MOST_INPUTS values.
+def linear_start(
+    draws: Draws, rows: Tensor, s_of: Quantiles, seed: int, summaries: Callable[[Tensors], Tensor] = flat
+) -> Start | None:
+    """The start for a round, from the simulations `rows`; None for more than MOST_INPUTS summaries (N, P) of data.
 
     s_of: quantiles (n, T) of targets z.  A fifth of the rows is held out: it chooses the ridge and the coordinate of
     each target, tells the covariance, and says whether any of it is better than a ratio of one.
     """
     generator = torch.Generator().manual_seed(seed)
-    if flat(draws.batch(rows[:1], generator)[0]).shape[1] > MOST_INPUTS:
+    summaries = torch.no_grad()(summaries)
+    if summaries(draws.batch(rows[:1], generator)[0]).shape[1] > MOST_INPUTS:
         return None
     rows = rows[torch.randperm(len(rows), generator=generator)]
     held_out = max(1, len(rows) // 5)
@@ -55,7 +59,7 @@ def linear_start(draws: Draws, rows: Tensor, s_of: Quantiles, seed: int) -> Star
         weight = draws.weight[part].clamp_min(1e-12)
         chosen = part[torch.multinomial(weight, min(ROWS, 4 * len(part)), replacement=True, generator=generator)]
         batches = [draws.batch(some, generator) for some in chosen.split(ROWS_AT_ONCE)]
-        x = torch.cat([flat(x) for x, _ in batches]).double()
+        x = torch.cat([summaries(x) for x, _ in batches]).double()
         parts.append((x, torch.cat([s_of(z) for _, z in batches]).double()))
     (x, s), (held_x, held_s) = parts
     shift, scale = x.mean(0), x.std(0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,17 @@ class Start:
     tells: Tensor
 
 
+@runtime_checkable
+class Summarising(Protocol):
+    """An embedding that reads nothing of the data but fixed summaries, which are then regressed on in their place."""
+
+    def summaries(self, x: Tensors) -> Tensor:
+        """(N, P), without anything that is trained."""
+
+    def read(self, summaries: Tensor) -> Tensor:
+        """Features (N, F)."""
+
+
 class WithMeans(nn.Module):
     """Features (N, F + T): those of an embedding, and the regression's means."""
 
@@ -90,9 +102,13 @@ class WithMeans(nn.Module):
         self.register_buffer("offset", start.offset)
 
     def forward(self, x: Tensors) -> Tensor:
-        features = self.embedding(x)
+        if isinstance(self.embedding, Summarising):
+            summaries = self.embedding.summaries(x)
+            features = self.embedding.read(summaries)
+        else:
+            summaries, features = flat(x), self.embedding(x)
         with torch.autocast(features.device.type, enabled=False):
-            means = flat(x) @ self.weight + self.offset
+            means = summaries.float() @ self.weight + self.offset
         return torch.cat([features.float(), means], dim=-1)
 
 

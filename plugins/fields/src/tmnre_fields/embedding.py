@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tmnre import ResidualMLP
+from tmnre.simulator import Tensors
 from tmnre_fields import spectrum
 
 
@@ -19,7 +20,7 @@ class SpectrumNet(nn.Module):
 
     annuli: Tensor
 
-    def __init__(self, x: dict[str, Tensor], features: int = 64, blocks: int = 2, floor: float | None = None) -> None:
+    def __init__(self, x: Tensors, features: int = 64, blocks: int = 2, floor: float | None = None) -> None:
         super().__init__()
         self.floor = floor
         _, matrix = spectrum.annuli(x["x"].shape[-1])
@@ -27,12 +28,12 @@ class SpectrumNet(nn.Module):
         powers = [spectrum.measured_power(field).flatten(1) for field in self._views(x["x"])]
         typical = [power.clamp_min(1e-30).log().mean(0).exp() for power in powers]
         self.register_buffer("annuli", torch.stack([matrix.float() / power[:, None] for power in typical]))
-        self.network = ResidualMLP({"summaries": self.summaries(x["x"])}, features, blocks)
+        self.network = ResidualMLP({"summaries": self.summaries(x)}, features, blocks)
 
-    def summaries(self, x: Tensor) -> Tensor:
-        """Log power in annuli and moments (N, S) of fields (N, n, n)."""
+    def summaries(self, x: Tensors) -> Tensor:
+        """Log power in annuli and moments (N, S)."""
         parts = []
-        for field, annuli in zip(self._views(x), self.annuli, strict=True):
+        for field, annuli in zip(self._views(x["x"]), self.annuli, strict=True):
             power = spectrum.measured_power(field).flatten(1) @ annuli
             parts.append(power.clamp_min(1e-30).log())
             if self.floor is None:
@@ -46,11 +47,15 @@ class SpectrumNet(nn.Module):
             parts += [mean, std.log(), skewness.mean(1, keepdim=True), kurtosis.mean(1, keepdim=True).log()]
         return torch.cat(parts, dim=1)
 
+    def read(self, summaries: Tensor) -> Tensor:
+        """Features (N, F) from summaries (N, S)."""
+        return self.network({"summaries": summaries})
+
     def _views(self, x: Tensor) -> tuple[Tensor, ...]:
         return (x,) if self.floor is None else (x, _logarithm(x, self.floor))
 
-    def forward(self, x: dict[str, Tensor]) -> Tensor:
-        return self.network({"summaries": self.summaries(x["x"])})
+    def forward(self, x: Tensors) -> Tensor:
+        return self.read(self.summaries(x))
 
 
 def _logarithm(x: Tensor, floor: float) -> Tensor:
