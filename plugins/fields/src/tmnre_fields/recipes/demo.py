@@ -34,7 +34,7 @@ class Settings:
     """spectrum of the mock"""
     observation_seed: int = 1
     """seed of the mock field and of its noise; an ordinary draw, z itself (Whittle) has the truth within 0.9 sd"""
-    simulations: int = 8000
+    simulations: int = 20_000
     """simulations in each round's training set; the field's own scatter is not redrawn, so more help more than steps"""
     rounds: int = 3
     """rounds at most; two parameters need one to truncate and one to learn"""
@@ -63,7 +63,11 @@ def build(settings: Settings) -> Analysis:
         simulator=simulator,
         observation={"x": x},
         marginals=["rms", "slope", ("rms", "slope")],
-        stages=(Stage(settings.simulations, settings.steps),) * settings.rounds,
+        # the last from its own region's linear model, which is better than what was learned in a wider one
+        stages=(
+            *(Stage(settings.simulations, settings.steps),) * (settings.rounds - 1),
+            Stage(settings.simulations, settings.steps, afresh=True),
+        ),
         training=settings.training,
         truncation=settings.truncation,
         embedding=partial(SpectrumNet, floor=floor),

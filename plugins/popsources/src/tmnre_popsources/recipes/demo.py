@@ -70,7 +70,11 @@ def build(settings: Settings) -> Analysis:
         simulator=simulator,
         observation={name: array[0].numpy() for name, array in simulator.summarised(counts).items()},
         marginals=[*names, (names[0], names[1]), (names[0], names[2]), (names[1], names[2])],
-        stages=(Stage(settings.simulations, settings.steps),) * settings.rounds,
+        # the last from its own region's linear model, which is better than what was learned in a wider one
+        stages=(
+            *(Stage(settings.simulations, settings.steps),) * (settings.rounds - 1),
+            Stage(settings.simulations, settings.steps, afresh=True),
+        ),
         training=settings.training,
         truncation=settings.truncation,
         truth=truth,
