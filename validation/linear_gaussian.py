@@ -90,7 +90,7 @@ def coverage(result: Result) -> dict[str, float]:
     }
 
 
-def validate(parameters: int, seed: int) -> dict:
+def validate(parameters: int, seed: int) -> None:
     """One observation: truncated rounds, and a single round on the whole prior, against the exact posterior."""
     simulator = Linear(parameters)
     rng = np.random.default_rng([seed, parameters])
@@ -100,14 +100,14 @@ def validate(parameters: int, seed: int) -> dict:
     exact = simulator.posterior(x)
     names = simulator.prior.names
     marginals = [*names, *combinations(names, 2)]
-    found = {}
     for how, rounds in (("truncated", 6), ("untruncated", 1)):
         started = time.time()
         n = SIMULATIONS[parameters]
         result = tmnre.infer(simulator, {"x": x}, marginals, simulations=n, rounds=rounds, seed=seed)
         rows = divergences(result, simulator, exact)
         by_size = {d: [v for key, v in rows.items() if len(key) == d] for d in (1, 2)}
-        found[how] = {
+        found = {
+            **stamp(),
             "simulations": result.simulations,
             "rounds": len(result.rounds),
             "steps": [record["steps"] for record in result.rounds],
@@ -118,8 +118,17 @@ def validate(parameters: int, seed: int) -> dict:
             ],
             "coverage": coverage(result),
         }
-        print(parameters, seed, how, json.dumps(found[how]), flush=True)
-    return found
+        print(parameters, seed, how, json.dumps(found), flush=True)
+        keep(f"{parameters} parameters", f"seed {seed}", how, found)
+
+
+def keep(model: str, seed: str, how: str, found: dict) -> None:
+    """Put one run into the results, in the place of an earlier one."""
+    path = RESULTS / "linear_gaussian.json"
+    table = json.loads(path.read_text()) if path.exists() else {}
+    table.setdefault(model, {}).setdefault(seed, {})[how] = found
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(table, indent=1) + "\n")
 
 
 def main() -> None:
@@ -127,10 +136,9 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, nargs="+", default=[5, 15])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
-    found = {f"{d} parameters": {f"seed {s}": validate(d, s) for s in options.seeds} for d in options.parameters}
-    table = {**stamp(), **found}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "linear_gaussian.json").write_text(json.dumps(table, indent=1) + "\n")
+    for parameters in options.parameters:
+        for seed in options.seeds:
+            validate(parameters, seed)
 
 
 if __name__ == "__main__":

@@ -32,18 +32,18 @@ def linear_gaussian() -> str:
         return ""
     rows = []
     for size, seeds in found.items():
-        if "parameters" not in size:
-            continue
         for seed, runs in seeds.items():
             for how, r in runs.items():
                 c = r["coverage"]
                 rows.append(
                     [size, seed, how, r["simulations"], r["wall_s"], *r["jsd_1d"].values(), *r["jsd_2d"].values()]
-                    + [f"{c['worst_sigma']:.1f} of {c['band_sigma']:.1f}"]
+                    + [f"{c['worst_sigma']:.1f} of {c['band_sigma']:.1f}", r["commit"], r["date"]]
                 )
     head = ["model", "", "", "simulations", "wall s", "1-d mean", "1-d max", "2-d mean", "2-d max", "coverage"]
+    head += ["commit", "date"]
     return (
-        f"{made(found)}\n\nDivergences (JSD, nat) of all 1-d and 2-d marginals from the exact posterior; aim 0.01. "
+        "`python validation/linear_gaussian.py`, one torch thread beside other work\n\n"
+        "Divergences (JSD, nat) of all 1-d and 2-d marginals from the exact posterior; aim 0.01. "
         "Coverage: largest departure from nominal over parameters and levels in binomial sd, and the 95% band of "
         "that many comparisons.\n\n" + table(head, rows)
     )
