@@ -73,7 +73,7 @@ class FermiSky(SkySimulator):
         self.derived = (*self.derived, *(number_name(flux) for flux in thresholds))
 
     def derive(self, theta, stored=None):
-        p = theta[:, : len(self.law.names)]
+        p, _ = self.split(theta)
         number = self.law.number(p)
         above = {
             number_name(flux): (number * self.law.survival(p.new_tensor(counts).log(), p)).log10()
@@ -91,10 +91,11 @@ def figures(
     exposure_cm2_s: float,
     band_gev: tuple[float, float],
     catalogue: Catalogued | None,
+    half_width_deg: float | None = None,
 ) -> None:
-    """Write dnds.png, dN/dS with bands beside the catalogue's, and sky.png, the counts."""
+    """Write dnds.png, dN/dS with bands beside the catalogue's, and sky.png, the counts; see `sky_map`."""
     source_counts(result, simulator, exposure_cm2_s, band_gev, catalogue).savefig(folder / "dnds.png", dpi=130)
-    sky_map(simulator.sky, counts).savefig(folder / "sky.png", dpi=130)
+    sky_map(simulator.sky, counts, half_width_deg).savefig(folder / "sky.png", dpi=130)
 
 
 def source_counts(result: Result, simulator: SkySimulator, exposure_cm2_s: float, band_gev, catalogue) -> Figure:
@@ -128,18 +129,28 @@ def source_counts(result: Result, simulator: SkySimulator, exposure_cm2_s: float
     return figure
 
 
-def sky_map(sky: Sky, counts: np.ndarray) -> Figure:
-    """The region's counts in Mollweide projection."""
+def sky_map(sky: Sky, counts: np.ndarray, half_width_deg: float | None = None) -> Figure:
+    """The region's counts in Mollweide projection; or in l and b, so far from the Galactic centre."""
     figure = Figure(figsize=(8, 4.4), layout="constrained")
-    axis = figure.add_subplot(projection="mollweide")
-    l_deg, b_deg = np.meshgrid(np.linspace(-180, 180, 721), np.linspace(-90, 90, 361))
+    if half_width_deg is None:
+        axis = figure.add_subplot(projection="mollweide")
+        l_deg, b_deg = np.meshgrid(np.linspace(-180, 180, 721), np.linspace(-90, 90, 361))
+        unit = np.pi / 180
+    else:
+        axis = figure.add_subplot(aspect="equal", xlabel="$l$ [deg]", ylabel="$b$ [deg]")
+        l_deg, b_deg = np.meshgrid(*2 * [np.linspace(-half_width_deg, half_width_deg, 401)])
+        unit = 1.0
     place = sky.place[healpy.ang2pix(sky.nside, l_deg, b_deg, nest=True, lonlat=True)]
     values = np.where(place >= 0, np.log10(np.maximum(counts[place], 0.5)), np.nan)
     # longitude grows to the left, as seen from inside
+    sign = -1 if half_width_deg is None else 1
     shown = axis.pcolormesh(
-        np.radians(-l_deg), np.radians(b_deg), values, cmap="inferno", shading="nearest", rasterized=True
+        sign * unit * l_deg, unit * b_deg, values, cmap="inferno", shading="nearest", rasterized=True
     )
-    axis.set_xticklabels([])
+    if half_width_deg is None:
+        axis.set_xticklabels([])
+    else:
+        axis.invert_xaxis()
     axis.grid(alpha=0.25)
     figure.colorbar(shown, ax=axis, label="log10 counts per pixel", shrink=0.8)
     return figure

@@ -18,6 +18,24 @@ from torch import Tensor
 FINE = 128
 """steps of ln(1 + counts) of 1 / FINE that the table of bins resolves: every integer up to FINE counts"""
 
+BELOW = 8.0
+"""standard deviations below a reference that excesses reach down to"""
+
+
+def excess_edges(step: float = 0.75, core: float = 5.0, most: float = 100.0, bins: int = 24) -> Tensor:
+    """Lower edges of bins of excesses: even steps to +-core standard deviations, then as many as are left, wider."""
+    even = torch.arange(-core, core + step / 2, step)
+    return BELOW + torch.cat([torch.tensor([-BELOW]), even, _spread(even[-1], most, bins - 1 - len(even))])
+
+
+def _spread(low: Tensor, high: float, n: int) -> Tensor:
+    """n numbers from above low to high, in even ratios."""
+    return low * (high / low) ** (torch.arange(1, n + 1) / n)
+
+
+def _excess(counts: Tensor, expected: Tensor) -> Tensor:
+    return ((counts - expected) / expected.sqrt() + BELOW).clamp(min=0)
+
 
 def bin_edges(bins: int = 24, most: float = 1e5) -> Tensor:
     """Lower edges of bins of counts: each integer as long as that is coarser than steps even in the logarithm."""
@@ -64,9 +82,13 @@ class ZoneHistograms:
     same in every bin.
 
     zones (P,), -1 where masked; neighbours (P, 9), P where there is none; edges (B,), lower, of bins of counts.
+
+    expected (P,) : where counts of a zone's pixels are not alike, counts that a reference expects.  Counts and sums are
+        then taken as excesses in standard deviations of the reference, (n - m) / sqrt(m) + BELOW, not less than 0, and
+        edges are of these; a step of the table is 1 / FINE of their logarithm, a twentieth of a standard deviation.
     """
 
-    def __init__(self, zones: Tensor, neighbours: Tensor, edges: Tensor) -> None:
+    def __init__(self, zones: Tensor, neighbours: Tensor, edges: Tensor, expected: Tensor | None = None) -> None:
         self.bins, self.zones, self.neighbours = len(edges), int(zones.max()) + 1, neighbours
         top = int(FINE * np.log1p(float(edges[-1]))) + 1
         values = torch.expm1(
@@ -74,17 +96,24 @@ class ZoneHistograms:
         )  # the upper end: where the integer in the step is below
         self.bin_of = torch.bucketize(values, edges.float(), right=True).int() - 1
         self.zone = torch.where(zones < 0, self.zones, zones).int()
+        self.expected = None if expected is None else [q.float()[:, None] for q in (expected, self._sums(expected))]
+
+    def _sums(self, pixels: Tensor) -> Tensor:
+        """Sums (P, ...) over every pixel's surroundings."""
+        padded = torch.cat([pixels, torch.zeros_like(pixels[:1])])
+        sums = pixels.clone()
+        for column in self.neighbours.T[1:]:
+            sums += padded[column]
+        return sums
 
     def __call__(self, counts: Tensor) -> dict[str, Tensor]:
         """{"histograms": (N, 3 (Z + 1) B)} of counts (N, ...)."""
         # pixels first: a neighbour is then a row, and rows are quick to gather
         pixels = counts.flatten(1).T.float().contiguous()
-        padded = torch.cat([pixels, torch.zeros_like(pixels[:1])])
-        sums = pixels.clone()
-        for column in self.neighbours.T[1:]:
-            sums += padded[column]
-        padded[:-1] = sums
-        padded[-1] = -1.0
+        sums = self._sums(pixels)
+        if self.expected is not None:
+            pixels, sums = (_excess(q, m) for q, m in zip((pixels, sums), self.expected, strict=True))
+        padded = torch.cat([sums, torch.full_like(sums[:1], -1.0)])
         peak = torch.ones_like(sums, dtype=torch.bool)
         for i, column in enumerate(self.neighbours.T[1:]):
             # of equal neighbours the later one is the peak, so that a plateau of two has one

@@ -23,3 +23,15 @@ LIST_2021 = """@article{List2021,
   title = {Extracting the Galactic Center excess source-count distribution with neural nets},
   journal = {PRD}, volume = {104}, pages = {123022}, year = {2021}, eprint = {2107.09070}
 }"""
+
+LEE_2016 = """@article{Lee2016,
+  author = {Lee, Samuel K. and Lisanti, Mariangela and Safdi, Benjamin R. and Slatyer, Tracy R. and Xue, Wei},
+  title = {Evidence for unresolved gamma-ray point sources in the inner Galaxy},
+  journal = {PRL}, volume = {116}, pages = {051103}, year = {2016}, eprint = {1506.05124}
+}"""
+
+MISHRA_SHARMA_2022 = """@article{MishraSharma2022,
+  author = {Mishra-Sharma, Siddharth and Cranmer, Kyle},
+  title = {Neural simulation-based inference approach for characterizing the Galactic Center gamma-ray excess},
+  journal = {PRD}, volume = {105}, pages = {063017}, year = {2022}, eprint = {2110.06931}
+}"""

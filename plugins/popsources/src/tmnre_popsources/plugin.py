@@ -19,5 +19,9 @@ plugin = Plugin(
             target="tmnre_popsources.recipes.fermi_highlat:recipe",
             summary="source counts dN/dS of the gamma-ray sky at high latitudes, from a Fermi-LAT counts map",
         ),
+        "gce": RecipeEntry(
+            target="tmnre_popsources.recipes.gce:recipe",
+            summary="Galactic-centre excess: smooth as annihilation would be, or of point sources; share and dN/dS",
+        ),
     },
 )

@@ -85,6 +85,13 @@ class King:
         return torch.nn.functional.avg_pool2d(density[:, None], fine)[:, 0] * pixel_deg**2
 
 
+def of_settings(psf_deg: float, king_index: float) -> Gaussian | King | None:
+    """King's profile where there is an index, else a Gaussian; None for a width of 0."""
+    if psf_deg <= 0:
+        return None
+    return King(psf_deg, king_index) if king_index else Gaussian(psf_deg)
+
+
 @dataclass(frozen=True)
 class Sampled:
     """A Gaussian as image filters have it: its density at the pixels' centres, normalised, of sources that sit there.

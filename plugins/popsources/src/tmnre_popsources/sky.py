@@ -20,6 +20,9 @@ EXPOSURE_CM2_S = (1e8, 1e14)
 LIKELIER = 1.5
 """ratio of variances on large scales from which on another order is believed; noise alone has a ratio of one"""
 
+FLAT = 1e-6
+"""a map that varies by less has no order to be seen"""
+
 
 class Sky:
     """Unmasked pixels of a HEALPix map.
@@ -82,6 +85,13 @@ def latitude_mask(nside: int, least_deg: float) -> np.ndarray:
     return np.abs(b_deg) < least_deg
 
 
+def inner_mask(nside: int, half_width_deg: float, plane_deg: float) -> np.ndarray:
+    """RING mask that is false in the inner Galaxy, |l| and |b| <= half_width_deg, off the plane, |b| >= plane_deg."""
+    l_deg, b_deg = healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)
+    off = np.maximum(np.abs((l_deg + 180) % 360 - 180), np.abs(b_deg))
+    return (off > half_width_deg) | (np.abs(b_deg) < plane_deg)
+
+
 def degrade(values: np.ndarray, nside: int, what: str) -> np.ndarray:
     """A RING map at a coarser nside: "sum" for counts and their templates, "mean" for exposures, "any" for masks."""
     if what == "any":
@@ -128,23 +138,30 @@ def read_observation(counts: Path, exposure: Path, templates: dict[str, Path], m
     n = read_map(counts, assumed)
     if (n < 0).any() or np.abs(n - np.round(n)).max() > 1e-3:
         raise ValueError(f"{counts}: counts must be whole numbers, not negative; this is a flux or a smoothed map")
-    e = read_map(exposure, assumed)
+    e = read_template(exposure, assumed)
     low, high = EXPOSURE_CM2_S
     if not (low < np.median(e[e > 0]) < high):
         raise ValueError(f"{exposure}: median {np.median(e):.2g} is no exposure in cm^2 s, of {low:g} to {high:g}")
     assumed.append(f"{exposure.name}: exposure in cm^2 s, mean {e.mean():.3g}")
-    found = {name: read_map(path, assumed) for name, path in templates.items()}
+    found = {name: read_template(path, assumed) for name, path in templates.items()}
     assumed += [f"{path.name}: counts per pixel, as the exposure makes them" for path in templates.values()]
     masked = np.zeros(len(n), dtype=bool) if mask is None else read_map(mask, assumed) > 0.5
     for path, values in ((exposure, e), *((templates[name], t) for name, t in found.items())):
         if len(values) != len(n):
             raise ValueError(f"{path} has {len(values)} pixels, {counts} has {len(n)}; bring them to one nside first")
-        if not np.isfinite(values).all() or (values < 0).any():
-            raise ValueError(f"{path} holds values that are negative or not finite")
     if mask is not None:
         assumed.append(f"{mask.name}: true where masked, {masked.mean():.1%} of the sky")
     _check_order(n, counts)
     return Observation(np.round(n), e, found, masked, tuple(assumed))
+
+
+def read_template(path: Path, assumed: list[str]) -> np.ndarray:
+    """A RING map, as `read_map`, of what cannot be negative; also refused is one that looks like NESTED order."""
+    values = read_map(path, assumed)
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(f"{path} holds values that are negative or not finite")
+    _check_order(values / max(values.mean(), 1e-300), path)
+    return values
 
 
 def read_map(path: Path, assumed: list[str]) -> np.ndarray:
@@ -168,12 +185,12 @@ def read_map(path: Path, assumed: list[str]) -> np.ndarray:
     return values
 
 
-def _check_order(counts: np.ndarray, path: Path) -> None:
+def _check_order(values: np.ndarray, path: Path) -> None:
     """Whether structure on large scales is where RING order puts it: read in the wrong order, it averages out."""
-    nside = healpy.npix2nside(len(counts))
-    if nside < 8:
+    nside = healpy.npix2nside(len(values))
+    bright = np.log1p(values)
+    if nside < 8 or np.ptp(bright) < FLAT:
         return
-    bright = np.log1p(counts)
     ring, nested = (
         healpy.ud_grade(bright, max(2, nside // 8), order_in=order, order_out=order).var()
         for order in ("RING", "NESTED")

@@ -17,7 +17,7 @@ from tmnre_popsources.fluxes import BrokenPowerLaw
 from tmnre_popsources.patch import Summary
 from tmnre_popsources.poisson import poisson
 from tmnre_popsources.psf import PSF, Gaussian
-from tmnre_popsources.sky import Sky
+from tmnre_popsources.sky import Sky, degrade
 
 FINE = 7
 """sources sit at the centres of pixels finer by 2^FINE along each side"""
@@ -30,7 +30,8 @@ class SkySimulator(Simulator):
     one norm for every template.
 
     exposure (12 nside^2,) RING, any unit; templates {parameter: (P,) expected counts at norm one}; psf None: none;
-    density (12 nside^2,) RING: sources in proportion to it, with mean one over the region; None: evenly
+    density (12 m^2,) RING: sources in proportion to it, with mean one over the region, at the sky's nside or, where it
+        changes within a pixel, at an m that is 2, 4, ... up to 2^FINE times as large; None: evenly
     sources_at : fluxes F at which log10 of F^2 dN/dF is a derived quantity "log10_s2dnds_<F>"
     redraw_noise : draw the templates' photons anew at every use, those of sources are stored; False: store the summary
     """
@@ -49,18 +50,45 @@ class SkySimulator(Simulator):
         sources_at: tuple[float, ...] = (),
         redraw_noise: bool = False,
     ) -> None:
-        expected = (*law.names, *templates)
+        self.sky, self.prior, self.law, self.psf, self.summary = sky, prior, law, psf, summary
+        expected = self.parameters(tuple(templates))
         if prior.names != expected:
             raise ValueError(f"this sky needs a prior of {list(expected)}, got {list(prior.names)}")
-        self.sky, self.prior, self.law, self.psf, self.summary = sky, prior, law, psf, summary
+        for name, values in templates.items():
+            if np.shape(values) != (len(sky),) or not (np.isfinite(values).all() and np.min(values) >= 0):
+                raise ValueError(
+                    f"template {name!r} must hold {len(sky)} finite counts >= 0, one for each pixel of the region, got "
+                    f"shape {np.shape(values)} with least {np.min(values):.3g}"
+                )
         self.templates = torch.from_numpy(np.stack(list(templates.values()))).float()
         self.sources_at, self._redraw = sources_at, redraw_noise
         self.derived = tuple(derived_name(flux) for flux in sources_at)
+        if len(exposure) != 12 * sky.nside**2:
+            raise ValueError(f"the exposure has {len(exposure)} pixels, the sky {12 * sky.nside**2}")
         wide = sky.ring_of_nest[sky.wide]
         self.relative_exposure = (exposure[wide] / sky.of_ring(exposure).mean()).astype(np.float32)
-        share = np.ones(len(wide)) if density is None else density[wide] / sky.of_ring(density).mean()
-        self.solid_angle_sr = sky.pixel_sr * share.sum()
+        share = np.ones(len(wide)) if density is None else self._shares(density)
+        self.levels = 0 if density is None else _levels(density, sky.nside)
+        """places of sources are pixels finer than the sky's by 2^levels"""
+        self.solid_angle_sr = sky.pixel_sr / 4**self.levels * share.sum()
         self._upper = None if density is None else np.cumsum(share) / share.sum()
+
+    def parameters(self, templates: tuple[str, ...]) -> tuple[str, ...]:
+        """Names that the prior needs, in order."""
+        return (*self.law.names, *templates)
+
+    def split(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters of the flux law (N, k) and norms of the templates (N, T) of theta (N, D)."""
+        return theta[:, : len(self.law.names)], theta[:, len(self.law.names) :]
+
+    def _shares(self, density: np.ndarray) -> np.ndarray:
+        """Density of sources at every place, with mean one over the region."""
+        levels = _levels(density, self.sky.nside)
+        if not (np.isfinite(density).all() and np.min(density) >= 0):
+            raise ValueError(f"a density of sources must be finite and >= 0, its least value is {np.min(density):.3g}")
+        mean = self.sky.of_ring(degrade(density, self.sky.nside, "mean")).mean()
+        places = (self.sky.wide[:, None] << 2 * levels) + np.arange(4**levels)
+        return density[healpy.nest2ring(self.sky.nside << levels, places.ravel())] / mean
 
     @property
     def redraws_noise(self) -> bool:
@@ -68,7 +96,7 @@ class SkySimulator(Simulator):
 
     def derive(self, theta: Tensor, stored=None) -> dict[str, Tensor]:
         """log10 of F^2 dN/dF at the fluxes asked for, in counts per steradian."""
-        p = theta[:, : len(self.law.names)]
+        p, _ = self.split(theta)
         log_flux = torch.tensor(self.sources_at, dtype=torch.float64).log()
         return {
             derived_name(flux): (self.law.log_dn_dlogf(t, p) + t) / np.log(10.0)
@@ -91,7 +119,7 @@ class SkySimulator(Simulator):
         return self._data(stored["photons"], theta, generator) if self._redraw else stored
 
     def _data(self, photons: Tensor, theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        norms = theta[:, len(self.law.names) :].float()
+        norms = self.split(theta)[1].float()
         return self.summarised(photons + poisson(norms @ self.templates, generator))
 
     def summarised(self, counts: Tensor) -> dict[str, Tensor]:
@@ -100,15 +128,17 @@ class SkySimulator(Simulator):
 
     def photons(self, theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Photons (P,) float32 of newly drawn sources of one population theta (D,)."""
-        p = torch.from_numpy(theta[: len(self.law.names)]).float()
+        p = self.split(torch.from_numpy(theta)[None])[0][0].float()
         number = rng.poisson(float(self.law.number(p)) * self.solid_angle_sr)
         log_flux = self.law.log_flux(torch.from_numpy(rng.random(number, dtype=np.float32)), p).numpy()
         where = self._where(number, rng)
-        photons = rng.poisson(np.exp(log_flux) * self.relative_exposure[where])
+        coarse = where >> 2 * self.levels
+        photons = rng.poisson(np.exp(log_flux) * self.relative_exposure[coarse])
         seen = photons > 0
-        pixel, photons = self.sky.wide[where[seen]], photons[seen]
+        where, coarse, photons = where[seen], coarse[seen], photons[seen]
+        pixel = (self.sky.wide[coarse] << 2 * self.levels) + (where & (4**self.levels - 1))
         if self.psf is None:
-            place, weights = self.sky.place[pixel], photons
+            place, weights = self.sky.place[self.sky.wide[coarse]], photons
         else:
             place, weights = self.sky.place[self._scattered(pixel, photons, rng)], None
         on = place >= 0
@@ -116,18 +146,19 @@ class SkySimulator(Simulator):
         return found.astype(np.float32)
 
     def _where(self, number: int, rng: np.random.Generator) -> np.ndarray:
-        """Places among the pixels with sources."""
+        """Places among the pixels with sources, or among their parts."""
         if self._upper is None:
             return rng.integers(len(self.sky.wide), size=number)
         return np.searchsorted(self._upper, rng.random(number)).clip(max=len(self._upper) - 1)
 
     def _scattered(self, pixel: np.ndarray, photons: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """NESTED pixels (K,) of photons of sources in pixels (S,), `photons` (S,) of each.
+        """NESTED pixels (K,) of photons of sources in places (S,), `photons` (S,) of each.
 
         A step in the plane that touches the sphere at the source: it is tan r long, not r: 1e-4 of it at a degree.
         """
         nside = self.sky.nside
-        fine = (pixel << 2 * FINE) + rng.integers(1 << 2 * FINE, size=len(pixel))
+        within = 2 * (FINE - self.levels)
+        fine = (pixel << within) + rng.integers(1 << within, size=len(pixel))
         x, y, z = healpy.pix2vec(nside << FINE, fine, nest=True)
         # two directions across the line of sight; at the poles, where longitudes meet, any will do
         rho = np.maximum(np.hypot(x, y), 1e-12)
@@ -150,6 +181,17 @@ class SkySimulator(Simulator):
         radius = np.radians(self.psf.radius_deg(torch.from_numpy(1 - rng.random(n))).numpy())
         angle = 2 * np.pi * rng.random(n)
         return radius * np.stack([np.cos(angle), np.sin(angle)])
+
+
+def _levels(density: np.ndarray, nside: int) -> int:
+    """By how many halvings of their sides a density's pixels are finer than those of nside."""
+    levels = int(round(np.log2(len(density) / (12 * nside**2)) / 2))
+    if not 0 <= levels <= FINE or len(density) != 12 * (nside << levels) ** 2:
+        raise ValueError(
+            f"a density of sources must be a HEALPix map at nside {nside} times 1, 2, 4, ... {2**FINE}, got "
+            f"shape {np.shape(density)}"
+        )
+    return levels
 
 
 def derived_name(flux: float) -> str:

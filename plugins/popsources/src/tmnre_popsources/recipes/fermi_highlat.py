@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from tmnre import Analysis, Prior, Recipe, Stage, Training, Truncation, Uniform
-from tmnre_popsources import fermi
+from tmnre_popsources import fermi, psf
 from tmnre_popsources.fluxes import BrokenPowerLaw
 from tmnre_popsources.histograms import ZoneHistograms, bin_edges
 from tmnre_popsources.papers import FERMI_4FGL_DR3, LIST_2021, NPTF
-from tmnre_popsources.psf import Gaussian, King
 from tmnre_popsources.sky import Observation, Sky, latitude_mask, read_observation
 
 BINS_OF_LEVEL = 5
@@ -125,7 +124,7 @@ def build(settings: Settings) -> Analysis:
         law=law,
         exposure=observed.exposure,
         templates=templates,
-        psf=_psf(settings),
+        psf=psf.of_settings(settings.psf_deg, settings.king_index),
         summary=ZoneHistograms(zones_of(templates), sky.neighbours(), bin_edges(24, 3e4)),
         sources_at=settings.fluxes,
         redraw_noise=settings.redraw_noise,
@@ -201,12 +200,6 @@ def zones_of(templates: dict[str, np.ndarray]) -> torch.Tensor:
     level = max(others, key=lambda t: t.std())
     inner = np.quantile(level, np.linspace(0, 1, BINS_OF_LEVEL + 1)[1:-1])
     return torch.from_numpy(np.digitize(level, inner))
-
-
-def _psf(settings: Settings) -> Gaussian | King | None:
-    if settings.psf_deg <= 0:
-        return None
-    return King(settings.psf_deg, settings.king_index) if settings.king_index else Gaussian(settings.psf_deg)
 
 
 def _catalogue(settings: Settings) -> Path | None:
