@@ -30,7 +30,7 @@ def result(observation) -> tmnre.Result:
         FieldSimulator(GRID, PRIOR),
         {"x": observation},
         ["rms", "slope"],
-        simulations=10_000,
+        simulations=40_000,
         rounds=1,
         embedding=SpectrumNet,
         training=tmnre.Training(threads=1),
