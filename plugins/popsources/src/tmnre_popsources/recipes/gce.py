@@ -319,7 +319,7 @@ recipe = Recipe(
             "nside": 128,
             "simulations": (10_000, 20_000, 40_000, 40_000),
             "steps": (1000, 2000, 4000, 4000),
-            "training": {"batch_size": 512},
+            "training.batch_size": 512,
         },
         "fermi": {
             "counts": f"{FERMI}/fermidata_counts.npy",
