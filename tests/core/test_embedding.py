@@ -170,6 +170,12 @@ def test_whitened_columns_are_uncorrelated_and_copies_are_one():
     batch = torch.cat([independent, independent[:, :1] * 2, independent[:, :1] - 1], dim=1)
     found = Whiten(batch, most=5)(batch)
     torch.testing.assert_close(torch.cov(found.T), torch.diag(torch.tensor([1.0, 1, 1, 0, 0])), atol=1e-3, rtol=0)
+    # with fewer rows than columns as well, each component on its own scale
+    wide = torch.cat([batch[:40], batch[:40] @ torch.randn(5, 60, generator=generator)], dim=1)
+    few = Whiten(wide, most=64)
+    assert few.matrix.shape == (65, 64)
+    variance = torch.cov(few(wide).T, correction=0).diagonal()
+    torch.testing.assert_close(variance, (few.matrix != 0).any(0).float(), atol=1e-3, rtol=0)
     # however few rows it is fitted to
     assert Whiten(batch[:2], most=5).matrix.shape == (5, 5) and Whiten(batch, most=2).matrix.shape == (5, 2)
 

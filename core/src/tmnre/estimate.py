@@ -76,7 +76,7 @@ class _FoundError(Exception):
 class _Looking(Place):
     """A place where a procedure gets no further than its first analysis."""
 
-    def rounds(self, analysis: Analysis, name: str) -> Any:
+    def rounds(self, analysis: Analysis, name: str = "") -> Any:
         raise _FoundError(analysis)
 
 

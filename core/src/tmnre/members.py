@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from tmnre.draws import Draws
 from tmnre.embedding import ResidualMLP, flat
 from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.regression import linear_start
-from tmnre.start import Summarising
+from tmnre.start import Start, Summarising
 
 SMOOTHS = (0.0, 2.0)
 """of a joint's network, to be chosen from: with few simulations, or a plain posterior, the smoother learns far more"""
@@ -25,35 +26,41 @@ def new_members(
     marginals: Sequence[tuple[str, ...]],
     joints: Sequence[tuple[str, ...]],
     seed: int,
+    *,
+    prior_draws: int = 2**16,
 ) -> list[list[RatioEstimator]]:
     """Of every member of the ensemble the candidates, with random weights.
 
-    marginals: those that heads learn; joints: those learned by the chain rule.
+    marginals: those that heads learn; joints: those learned by the chain rule; prior_draws: from which the targets'
+    quantiles in the region are taken.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.multinomial(draws.weight, min(2048, len(draws)), replacement=True, generator=generator)
     x, _ = draws.batch(rows, generator)
-    quantiles = Quantiles.of(draws.sample_targets(2**16, generator))
+    quantiles = Quantiles.of(draws.sample_targets(prior_draws, generator))
     ties = {names: tie(names, draws) for names in joints}
     make = analysis.embedding or ResidualMLP
     train, _ = draws.split(analysis.training.validation_fraction, seed)
+    smooths = SMOOTHS if joints else SMOOTHS[:1]
+    members: list[list[RatioEstimator]] = []
+    start: Start | None = None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        embedding = make(x)
-        summaries = embedding.summaries if isinstance(embedding, Summarising) else flat
-        start = linear_start(draws, train, quantiles, seed, summaries)
-
-    def candidate(order: int, smooth: float) -> RatioEstimator:
-        with torch.random.fork_rng(devices=[]):
+        for order in range(analysis.training.members):
             torch.manual_seed(seed + order)
             embedding = make(x)
+            if not members:
+                summaries = embedding.summaries if isinstance(embedding, Summarising) else flat
+                start = linear_start(draws, train, quantiles, seed, summaries)
             with torch.no_grad():
                 features = embedding({k: v[:2] for k, v in x.items()}).shape[-1]
-            what = embedding, features, quantiles, draws.targets, marginals, ties
-            return RatioEstimator.new(*what, smooth=smooth, start=start)
-
-    smooths = SMOOTHS if joints else SMOOTHS[:1]
-    return [[candidate(order, s) for s in smooths] for order in range(analysis.training.members)]
+            after = torch.get_rng_state()
+            candidates = []
+            for smooth in smooths:  # which begin alike
+                torch.set_rng_state(after)
+                what = copy.deepcopy(embedding), features, quantiles, draws.targets, marginals, ties
+                candidates.append(RatioEstimator.new(*what, smooth=smooth, start=start))
+            members.append(candidates)
+    return members
 
 
 def tie(names: tuple[str, ...], draws: Draws) -> dict[str, Any]:

@@ -40,11 +40,11 @@ class Place:
     progress: Callable[..., tqdm] = tqdm
     say: Callable[[str], None] = print
 
-    def analyse(self, analysis: Analysis, name: str) -> Result:
-        """The result of an analysis in a folder of this name; goes on from its last finished round."""
+    def analyse(self, analysis: Analysis, name: str = "") -> Result:
+        """The result of an analysis in a folder of this name, or in this one; goes on from its last finished round."""
         return self.rounds(analysis, name).run()
 
-    def rounds(self, analysis: Analysis, name: str) -> Rounds:
+    def rounds(self, analysis: Analysis, name: str = "") -> Rounds:
         """The `Rounds` of an analysis in a folder of this name: its result, its store and its last region."""
         from tmnre.rounds import Rounds
 

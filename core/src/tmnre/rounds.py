@@ -376,7 +376,7 @@ class Rounds:
         reduction = state["reduction"]
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         draws.weight.clamp_(min=1e-9)
-        members = [candidates[0] for candidates in self._new_members(number, draws, seed=0)]
+        members = [candidates[0] for candidates in self._new_members(number, draws, seed=0, prior_draws=FEW)]
         estimator = mean(members).eval()
         estimator.load_state_dict(state["estimator"])
         self.say(f"round {number}: finished before, read from {folder}")
@@ -388,9 +388,9 @@ class Rounds:
         together = self.analysis.stages[number].together
         return tuple(names for names in self.joints if together or names not in self.groups)
 
-    def _new_members(self, number: int, draws: Draws, seed: int) -> list[list[RatioEstimator]]:
+    def _new_members(self, number: int, draws: Draws, seed: int, **how: int) -> list[list[RatioEstimator]]:
         marginals = [names for names in self.marginals if names not in self.joints]
-        return new_members(self.analysis, draws, marginals, self._joints(number), seed)
+        return new_members(self.analysis, draws, marginals, self._joints(number), seed, **how)
 
     def _few(self, number: int, region: Box) -> tuple[np.ndarray, Arrays]:
         how = self.analysis

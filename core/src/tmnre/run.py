@@ -20,7 +20,6 @@ from tmnre.files import read_json, write_json, write_text, write_whole
 from tmnre.procedure import Place, Procedure
 from tmnre.provenance import provenance
 from tmnre.result import Result
-from tmnre.rounds import Rounds
 
 
 class RunError(RuntimeError):
@@ -56,7 +55,7 @@ def execute(
     live = _Live(out, say)
     how: dict[str, Any] = {"executor": executor, "memory_gib": memory_gib, "disk_gib": disk_gib}
     how |= {"progress": progress, "say": live.say}
-    go = partial(work.run, Place(out, **how)) if isinstance(work, Procedure) else Rounds(work, out, **how).run
+    go = partial(computed, work, Place(out, **how))
     if not resume:
         _create(out)
         write_text(out / "config.yaml", config)
@@ -90,6 +89,11 @@ def execute(
     )
     live.write(running=False)
     return result
+
+
+def computed(work: Analysis | Procedure, place: Place) -> Result:
+    """The result of an analysis or a procedure in a folder, from the last finished round or step on."""
+    return work.run(place) if isinstance(work, Procedure) else place.analyse(work)
 
 
 class _Live:

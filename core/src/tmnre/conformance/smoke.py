@@ -1,4 +1,4 @@
-"""The smoke preset, run as a user would: results, bounds, figures, page, and resumed to the same."""
+"""The smoke preset, run as a user would: results, bounds, figures, page; then computed again from what it left."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy as np
 from tqdm import tqdm
 
 from tmnre.analysis import Analysis
-from tmnre.procedure import Procedure
+from tmnre.procedure import Place, Procedure
 from tmnre.recipe import Recipe
 from tmnre.result import Result
-from tmnre.run import execute
+from tmnre.run import computed, execute
 from tmnre.simulator import adopt
 from tmnre.store import Store
 
 
 def smoke_runs(subject: tuple[str, Recipe, Analysis | Procedure]) -> Iterator[str]:
-    """Run it in a folder that is removed afterwards, and once more from what it left."""
+    """Run it in a folder that is removed afterwards, and compute the result once more from the finished rounds."""
     name, recipe, work = subject
     said: list[str] = []
     how: dict[str, Any] = {"progress": partial(tqdm, disable=True), "say": said.append}
@@ -46,7 +46,7 @@ def smoke_runs(subject: tuple[str, Recipe, Analysis | Procedure]) -> Iterator[st
                 yield f"figures/{figure.name} is not a PNG; write it with savefig"
         if not (out / "report.html").is_file():
             yield f"there is no report.html: {[line for line in said if 'report.html' in line][-1:]}"
-        again = execute(work, out, config="", recipe=name, command=["tmnre", "check"], resume=True, **how)
+        again = computed(work, Place(out, **how))
         for key, marginal in result.marginals.items():
             if not np.array_equal(marginal.samples, again.marginals[key].samples):
                 yield f"resumed, a finished run gives other samples of {key}; all randomness must follow from the seed"

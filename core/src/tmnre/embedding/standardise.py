@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmnre.simulator import Tensors
@@ -35,7 +38,8 @@ class Whiten(nn.Module):
     """The `most` leading principal components of a batch (N, P), each with unit variance; buffers, fitted once.
 
     Columns that vary together become one input, where `Standardise` leaves as many copies.  Components with less than
-    `floor` of the mean column's variance are zero: the shape does not depend on the values.
+    `floor` of the mean column's variance are zero, and so are those beyond the rows: the shape does not depend on the
+    values.
     """
 
     mean: Tensor
@@ -43,12 +47,17 @@ class Whiten(nn.Module):
 
     def __init__(self, batch: Tensor, most: int, floor: float = 1e-3) -> None:
         super().__init__()
-        mean = batch.mean(0)
-        centred = (batch - mean).double()
-        variance, axes = torch.linalg.eigh(centred.T @ centred / len(batch))
-        scale = torch.where(variance > floor * variance.mean(), variance.clamp_min(1e-300).rsqrt(), 0.0)
+        (rows, columns), mean = batch.shape, batch.mean(0)
+        centred = (batch - mean).double() / math.sqrt(rows)
+        if rows < columns:  # the smaller of two matrices that have the same eigenvalues
+            variance, left = torch.linalg.eigh(centred @ centred.T)
+            axes = centred.T @ (left * variance.clamp_min(1e-300).rsqrt())
+        else:
+            variance, axes = torch.linalg.eigh(centred.T @ centred)
+        kept = variance > floor * centred.square().sum(0).mean()
+        matrix = (axes * torch.where(kept, variance.clamp_min(1e-300).rsqrt(), 0.0)).flip(1)[:, :most]
         self.register_buffer("mean", mean)
-        self.register_buffer("matrix", (axes * scale).flip(1)[:, :most].to(batch.dtype))
+        self.register_buffer("matrix", F.pad(matrix, (0, min(most, columns) - matrix.shape[1])).to(batch.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) @ self.matrix
