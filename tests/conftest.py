@@ -4,6 +4,11 @@ import pytest
 import torch
 
 
+def pytest_collection_modifyitems(items):
+    """What is marked as long comes first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Small networks on busy cores are many times slower with two threads than with one."""

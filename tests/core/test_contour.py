@@ -8,7 +8,7 @@ import torch
 from scipy import special, stats
 from tqdm import tqdm
 
-from tmnre import Analysis, Box, Prior, Simulator, Stage, Uniform
+from tmnre import Analysis, Box, Prior, Simulator, Stage, Training, Uniform
 from tmnre.contour import Contour, drop, mass_beyond
 from tmnre.rounds import Rounds
 from tmnre.truncate import UNRESOLVED
@@ -121,8 +121,9 @@ NAMES = ("a", "b", "c")
 def analysis():
     simulator = Correlated()
     x = {"x": simulator.white @ MEAN}
-    stages = (Stage(2000, steps=200), Stage(2000, steps=200), Stage(8000, steps=700))
-    return Analysis(simulator, x, ["a", ("a", "b"), NAMES], stages=stages, truncated=[NAMES])
+    stages = (Stage(2000, steps=120), Stage(2000, steps=120), Stage(8000, steps=500))
+    how = {"training": Training(batch_size=128), "truncated": [NAMES]}
+    return Analysis(simulator, x, ["a", ("a", "b"), NAMES], stages=stages, **how)
 
 
 def go(analysis, folder):
@@ -170,8 +171,9 @@ def test_groups_may_be_cut_apart_first(tmp_path):
     """Rounds of boxes, which learn no joint, then a contour inside the box; also when it goes on half-way."""
     simulator = Correlated()
     x = {"x": simulator.white @ MEAN}
-    stages = (*(Stage(2000, steps=150, together=False),) * 2, Stage(3000, steps=300))
-    analysis = Analysis(simulator, x, [NAMES], stages=stages, truncated=[NAMES])
+    stages = (*(Stage(2000, steps=120, together=False),) * 2, Stage(3000, steps=200))
+    how = {"training": Training(batch_size=128), "truncated": [NAMES]}
+    analysis = Analysis(simulator, x, [NAMES], stages=stages, **how)
     rounds = Rounds(analysis, tmp_path / "run", progress=partial(tqdm, disable=True), say=lambda _: None)
     result = rounds.run()
     # the region the posterior was learned in is the last box

@@ -68,7 +68,7 @@ def test_a_common_phase_only_turns_the_phases():
 def test_a_network_of_either_kind_finds_the_arrival_time(network, tmp_path):
     analysis = build(Settings(network=network, workers=1))
     steps = {"compressed": 120, "cnn": 150}[network]
-    short = replace(analysis, stages=[Stage(1500, steps)], training=Training(batch_size=128))
+    short = replace(analysis, stages=[Stage(1500, steps)], training=Training(batch_size=64))
     result = Rounds(short, tmp_path).run()
     low, high = result["time"].interval(0.9)[0]
     # the prior's 90% span 0.09 s

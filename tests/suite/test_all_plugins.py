@@ -5,6 +5,7 @@ import pytest
 from tmnre.conformance import check
 from tmnre.plugin import discover
 
+pytestmark = pytest.mark.long
 PLUGINS, PROBLEMS = discover()
 SUITE = ("fields", "gw", "lensing", "popsources")
 

@@ -11,6 +11,8 @@ import time
 import h5py
 import pytest
 
+pytestmark = pytest.mark.long
+
 
 def posterior(folder):
     """Everything posterior.h5 holds."""

@@ -57,7 +57,7 @@ class Draws:
         generator = torch.Generator().manual_seed(seed)
         if self.tied:
             for rows in torch.arange(len(u)).split(ROWS_AT_ONCE):
-                stored_rows = stored.take(rows, self._derive_from)
+                stored_rows = stored.take(rows, self.simulator.derive_from)
                 count = proposals if self._columns else 1
                 self.theta[rows], share = self._propose(self.theta[rows], stored_rows, count, generator)
                 self.weight[rows] = share
@@ -93,13 +93,8 @@ class Draws:
         chosen = candidates.reshape(tries, n, -1)[first, torch.arange(n)]
         return torch.where(allowed.any(0)[:, None], chosen, theta), allowed.double().mean(0)
 
-    @property
-    def _derive_from(self) -> Sequence[str] | None:
-        """What `derive` reads; a simulator may name it in `derive_from` to spare copies of large arrays."""
-        return getattr(self.simulator, "derive_from", None)
-
     def _cheap(self, stored: Tensors) -> Tensors:
-        names = self._derive_from
+        names = self.simulator.derive_from
         return stored if names is None else {name: stored[name] for name in names}
 
     def _redrawn(self, rows: Tensor, stored: Tensors, generator: torch.Generator, tries: int = 16) -> Tensor:
@@ -146,7 +141,7 @@ class Draws:
             return torch.from_numpy(self.region.sample(n, rng)[:, prior.columns(self.targets)])
         parts = []
         for rows in torch.multinomial(self.weight, n, replacement=True, generator=generator).split(ROWS_AT_ONCE):
-            stored = self.stored.take(rows, self._derive_from)
+            stored = self.stored.take(rows, self.simulator.derive_from)
             theta = self._redrawn(rows, stored, generator)
             parts.append(self.z_of(theta, stored))
         return torch.cat(parts)

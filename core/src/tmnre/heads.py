@@ -89,9 +89,9 @@ class Heads(nn.Module):
     def of_z(self, s: Tensor) -> Tensor:
         """b (N, M, rank) from quantiles s (N, T)."""
         start = [] if self.start is None else [self.start.of_z(s)]
-        s = s[:, self.columns]
-        one, other = self.pairs
-        products = [v[:, :, one] * v[:, :, other] for v in (normal_score(s), 4 * s - 2)]
-        inputs = torch.cat([encoded(s).flatten(2), *products], dim=2)
+        # each target once, though many marginals take it
+        one, other = self.columns[:, self.pairs].unbind(1)
+        products = [v[:, one] * v[:, other] for v in (normal_score(s), 4 * s - 2)]
+        inputs = torch.cat([encoded(s)[:, self.columns].flatten(2), *products], dim=2)
         b = self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)
         return torch.cat([b.float(), *start], dim=-1)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tmnre.heads import ENCODED, RANK, BatchedLinear, encoded, wave_weights
 
 GRID = 512
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 1024
 
 
 class Chain(nn.Module):

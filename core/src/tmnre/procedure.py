@@ -40,8 +40,8 @@ class Place:
     progress: Callable[..., tqdm] = tqdm
     say: Callable[[str], None] = print
 
-    def analyse(self, analysis: Analysis, name: str = "") -> Result:
-        """The result of an analysis in a folder of this name, or in this one; goes on from its last finished round."""
+    def analyse(self, analysis: Analysis, name: str) -> Result:
+        """The result of an analysis in a folder of this name; goes on from its last finished round."""
         return self.rounds(analysis, name).run()
 
     def rounds(self, analysis: Analysis, name: str = "") -> Rounds:

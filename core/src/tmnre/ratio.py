@@ -185,8 +185,8 @@ class RatioEstimator(nn.Module):
         return _of_one_rank(parts)[:, self._place] if parts else torch.empty(n, 0, RANK)
 
     @torch.no_grad()
-    def log_ratio(self, x: Tensors, z: Tensor, *, chunk: int = 20_000) -> Tensor:
-        """log r (N, S, M) of every x (N, ...) with every z (S, T), for the marginals."""
+    def log_ratio(self, x: Tensors, z: Tensor, *, chunk: int = 512) -> Tensor:
+        """log r (N, S, M) of every x (N, ...) with every z (S, T), for the marginals; so many z fit into caches."""
         a = self.of_x(x)
         return torch.cat([torch.einsum("nmr,smr->nsm", a, self.of_z(part)) for part in z.split(chunk)], dim=1)
 
@@ -196,7 +196,9 @@ class RatioEstimator(nn.Module):
         (name,) = self.marginals[marginal]
         z = self.quantiles.table[:, 0].repeat(len(grid), 1)
         z[:, self.targets.index(name)] = grid
-        return torch.einsum("nr,sr->ns", self.of_x(x)[:, marginal], self.of_z(z)[:, marginal])
+        which, group = next((i, g) for i, g in enumerate(_by_dimension(self.marginals)) if marginal in g)
+        b = self.heads[which].of_z(self.quantiles(z))[:, group.index(marginal)]
+        return self.of_x(x)[:, marginal, : b.shape[1]] @ b.T
 
     def surface(self, names: tuple[str, ...], x: Tensors) -> Surface:
         """log r of a joint at one x (1, ...), as a function of the targets."""

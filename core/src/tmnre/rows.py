@@ -38,7 +38,7 @@ class InMemory:
         self.arrays = as_tensors(arrays)
 
     def take(self, rows: Tensor, names: Sequence[str] | None = None) -> Tensors:
-        return {name: self.arrays[name][rows] for name in names or self.arrays}
+        return {name: self.arrays[name][rows] for name in (self.arrays if names is None else names)}
 
     def shuffled(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         return rows[torch.randperm(len(rows), generator=generator)]
@@ -65,7 +65,7 @@ class OnDisk:
     def take(self, rows: Tensor, names: Sequence[str] | None = None) -> Tensors:
         place = self._place[rows]
         if (place >= 0).all() and self._held:
-            return {name: self._held[name][place] for name in names or self._held}
+            return {name: self._held[name][place] for name in (self._held if names is None else names)}
         order = torch.argsort(self.shard[rows], stable=True)
         shards, counts = torch.unique_consecutive(self.shard[rows][order], return_counts=True)
         keep = len(shards) <= 2 * self.window  # else scattered, and no shard will be asked for again soon
@@ -102,7 +102,7 @@ class OnDisk:
         else:
             return as_tensors(read(path, all_rows[rows.numpy()], names))
         arrays = self._recent[shard]
-        return {name: arrays[name][rows] for name in names or arrays}
+        return {name: arrays[name][rows] for name in (arrays if names is None else names)}
 
 
 def _split(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ def execute(
     live = _Live(out, say)
     how: dict[str, Any] = {"executor": executor, "memory_gib": memory_gib, "disk_gib": disk_gib}
     how |= {"progress": progress, "say": live.say}
-    go = partial(computed, work, Place(out, **how))
+    go = steps(work, Place(out, **how))
     if not resume:
         _create(out)
         write_text(out / "config.yaml", config)
@@ -91,9 +91,12 @@ def execute(
     return result
 
 
-def computed(work: Analysis | Procedure, place: Place) -> Result:
-    """The result of an analysis or a procedure in a folder, from the last finished round or step on."""
-    return work.run(place) if isinstance(work, Procedure) else place.analyse(work)
+def steps(work: Analysis | Procedure, place: Place) -> Callable[[], Result]:
+    """What computes the result of an analysis or a procedure in a folder, from the last finished round or step on.
+
+    Raises TypeError or ValueError, before anything is written, when the analysis does not fit together.
+    """
+    return partial(work.run, place) if isinstance(work, Procedure) else place.rounds(work).run
 
 
 class _Live:

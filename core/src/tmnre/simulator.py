@@ -29,12 +29,14 @@ class Simulator:
     prior : the `Prior` of all D parameters; columns of every `theta` follow `prior.names`.
     redrawn : names of parameters that only `observe` (and `derive`) use.
     derived : names of the quantities `derive` returns; they can be targets and can be truncated.
+    derive_from : names of the stored arrays that `derive` reads, where that spares copies of large ones; None: all.
     constraints : bounds on derived quantities that belong to the prior, {name: (low, high)}.
     """
 
     prior: Prior
     redrawn: tuple[str, ...] = ()
     derived: tuple[str, ...] = ()
+    derive_from: tuple[str, ...] | None = None
     constraints: dict[str, tuple[float, float]] = {}
 
     @property
@@ -81,7 +83,7 @@ class _Adopted(Simulator):
         self._plain = plain
         for name in (
             *("prior", "simulate", "observe", "derive", "fit_reduction", "reduced", "reduce"),
-            *("redrawn", "derived", "constraints"),
+            *("redrawn", "derived", "derive_from", "constraints"),
         ):
             if hasattr(plain, name):
                 setattr(self, name, getattr(plain, name))

@@ -16,7 +16,7 @@ from tmnre.analysis import Analysis
 from tmnre.procedure import Place, Procedure
 from tmnre.recipe import Recipe
 from tmnre.result import Result
-from tmnre.run import computed, execute
+from tmnre.run import execute, steps
 from tmnre.simulator import adopt
 from tmnre.store import Store
 
@@ -46,7 +46,7 @@ def smoke_runs(subject: tuple[str, Recipe, Analysis | Procedure]) -> Iterator[st
                 yield f"figures/{figure.name} is not a PNG; write it with savefig"
         if not (out / "report.html").is_file():
             yield f"there is no report.html: {[line for line in said if 'report.html' in line][-1:]}"
-        again = computed(work, Place(out, **how))
+        again = steps(work, Place(out, **how))()
         for key, marginal in result.marginals.items():
             if not np.array_equal(marginal.samples, again.marginals[key].samples):
                 yield f"resumed, a finished run gives other samples of {key}; all randomness must follow from the seed"

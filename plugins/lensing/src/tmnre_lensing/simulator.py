@@ -44,6 +44,8 @@ class LensSimulator(Simulator):
     is measured far better than e and gamma, which trade against each other.
     """
 
+    derive_from = ()
+
     def __init__(
         self,
         scene: Scene,

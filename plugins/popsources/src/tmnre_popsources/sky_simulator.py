@@ -36,6 +36,8 @@ class SkySimulator(Simulator):
     redraw_noise : draw the templates' photons anew at every use, those of sources are stored; False: store the summary
     """
 
+    derive_from = ()
+
     def __init__(
         self,
         sky: Sky,

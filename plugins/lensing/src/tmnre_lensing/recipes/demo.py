@@ -133,8 +133,8 @@ recipe = Recipe(
     papers=(papers.TESSORE_METCALF_2015, papers.COOGAN_2020, papers.COOLEST_2023),
     presets={
         "smoke": {
-            **{"simulations": 800, "boxes": 1, "contours": 0, "steps": 40, "final_simulations": 800, "final_steps": 40},
-            **{"camera.pixels": 20, "camera.pixel_arcsec": 0.25},
+            **{"simulations": 500, "boxes": 1, "contours": 0, "steps": 20, "final_simulations": 500, "final_steps": 20},
+            **{"camera.pixels": 20, "camera.pixel_arcsec": 0.25, "training.batch_size": 128},
         }
     },
     summary="mock strong-lens image: power-law mass, shear and Sersic source, eight free parameters, truth known",
