@@ -74,6 +74,44 @@ def test_noise_parabola():
 
 
 @slow
+def test_fields_spectrum():
+    found = runpy.run_path(str(ROOT / "examples" / "fields_spectrum.py"))
+    for i, name in enumerate(found["prior"]):
+        marginal = found["result"][name]
+        cells = np.histogram(found["prior"][name].cdf(marginal.samples[:, 0]), 50, (0, 1), weights=marginal.weights)[0]
+        # 0.02 is a shift by 0.4 sd
+        assert jsd(cells, found["exact"].sum(1 - i).reshape(50, -1).sum(1)) < 0.02, name
+
+
+@slow
+def test_popsources_patch():
+    found = runpy.run_path(str(ROOT / "examples" / "popsources_patch.py"))
+    for name, (mean, sd) in found["perfect"].items():
+        marginal = found["result"][name]
+        assert marginal.sd > 0.9 * sd, name
+        middle = marginal.weights @ marginal.samples[:, 0]
+        assert abs(middle - mean) < 3 * marginal.sd and abs(middle - found["truth"][name]) < 3 * marginal.sd, name
+
+
+@slow
+def test_lensing_forecast():
+    found = runpy.run_path(str(ROOT / "examples" / "lensing_forecast.py"))
+    for name, sd in found["forecast"].items():
+        marginal = found["result"][name]
+        assert 0.8 < marginal.sd / sd < 1.5, name
+        assert abs(marginal.weights @ marginal.samples[:, 0] - found["truth"][name]) < 4 * sd, name
+
+
+@slow
+def test_gw_signal(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMNRE_EXAMPLES", str(tmp_path))
+    found = runpy.run_path(str(ROOT / "examples" / "gw_signal.py"))
+    for name in ("chirp_mass", "mass_ratio", "luminosity_distance", "theta_jn", "time"):
+        low, high = found["posterior"][name,].interval(0.997)[0]
+        assert low < found["summary"]["truth"][name] < high, name
+
+
+@slow
 def test_one_in_the_crowd():
     found = runpy.run_path(str(ROOT / "examples" / "one_in_the_crowd.py"))
     exact = stats.norm(found["mean"], found["sd"])
