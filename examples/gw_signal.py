@@ -20,13 +20,13 @@ WORK = Path(os.environ.get("TMNRE_EXAMPLES") or tempfile.mkdtemp(prefix="gw-"))
 
 # %% The command line
 # `main` is the command `tmnre`; in a terminal this is `tmnre run gw/demo --injection.chirp_mass 28 ...`. What
-# can be set, with units and defaults, is listed by `tmnre run gw/demo --help`. Fewer steps than by default, as
-# this is to take a minute or two.
+# can be set, with units and defaults, is listed by `tmnre run gw/demo --help`. Fewer steps than by default: this
+# takes a few minutes.
 settings = {
     "injection.chirp_mass": "28",
     "injection.luminosity_distance": "700",
     "waveforms": "[3000,3000,4000]",
-    "steps": "[300,300,1500]",
+    "steps": "[300,300,1000]",
     "seed": "2",
 }
 words = [word for name, value in settings.items() for word in (f"--{name}", value)]

@@ -8,7 +8,7 @@ import time
 
 import h5py
 
-SMALL = ("--waveforms", "[600,900]", "--steps", "[60,60]", "--training.batch_size", "128", "--workers", "1")
+SMALL = ("--waveforms", "[400,600]", "--steps", "[40,40]", "--training.batch_size", "128", "--workers", "1")
 
 
 def _start(*command, log):
