@@ -12,28 +12,34 @@ $$C = \sigma^2 \, (J^T J)^{-1} .$$
 
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from tqdm import tqdm
 
+from tmnre import Training
 from tmnre.plugin import find_recipe
 from tmnre.rounds import Rounds
 from tmnre_lensing.simulator import theta_of
 
 # %% A recipe, with settings of one's own
 # `find_recipe` gives what `tmnre run lensing/demo` runs; its settings are a dataclass, the same that `tmnre show
-# lensing/demo` lists. Here fewer simulations and steps than by default, for a first look.
+# lensing/demo` lists. Here coarser pixels, fewer simulations and steps than by default, for a first look.
 recipe = find_recipe("lensing/demo")
 settings = recipe.settings()
 settings = replace(
     settings,
     truth=replace(settings.truth, lens_theta_e_arcsec=1.2, shear_gamma1=-0.05),
+    camera=replace(settings.camera, pixels=24, pixel_arcsec=0.2),
     simulations=3000,
-    steps=250,
+    boxes=3,
+    steps=300,
     final_simulations=8000,
     final_steps=500,
+    training=Training(batch_size=256),
 )
 analysis = recipe.build(settings)
 simulator, truth = analysis.simulator, analysis.truth
@@ -49,13 +55,16 @@ forecast = dict(zip(simulator.prior, np.sqrt(np.diag(covariance)), strict=True))
 # %% Inference
 # In boxes first, then in the contour of the joint ratio: most parameters are strongly correlated.
 folder = Path(tempfile.mkdtemp())
-result = Rounds(analysis, folder / "run", say=lambda _: None).run()
+quiet = {"progress": partial(tqdm, disable=True), "say": lambda _: None}
+result = Rounds(analysis, folder / "run", **quiet).run()
 print(f"{result.simulations} images; log volume of the last region {result.rounds[-1]['log_volume']:.1f}")
 
 # %% Both beside each other
 for name, sd in forecast.items():
     mean = float(result[name].weights @ result[name].samples[:, 0])
-    print(f"{name}: off the truth by {(mean - truth[name]) / sd:+.1f} sd, width over forecast {result[name].sd / sd:.2f}")
+    print(
+        f"{name}: off the truth by {(mean - truth[name]) / sd:+.1f} sd, width over forecast {result[name].sd / sd:.2f}"
+    )
 
 # %% A picture
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
