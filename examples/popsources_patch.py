@@ -16,6 +16,7 @@ No map can do better than that, and it is a check: a posterior that is narrower 
 
 import numpy as np
 import torch
+from matplotlib import pyplot as plt
 from scipy import stats
 
 import tmnre
@@ -77,7 +78,15 @@ for name, checked in result.rounds[-1]["coverage"].items():
         print(f"{name}: of the 90% intervals {100 * checked['0.90']:.0f}% hold the truth")
 
 # %% A picture
-figure = result.plot()
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
+for axis, (name, (mean, sd)) in zip(axes, perfect.items(), strict=True):
+    draws = result[name].sample(20_000)
+    axis.hist(draws, 50, density=True, color="C0", alpha=0.4, label="from the map")
+    grid = np.linspace(*axis.get_xlim(), 300)
+    axis.plot(grid, stats.norm.pdf(grid, mean, sd), color="0.2", label="perfect catalogue")
+    axis.axvline(truth[name], color="C3", label="truth")
+    axis.set(xlabel=name, yticks=[])
+axes[0].legend(frameon=False, fontsize=8)
 
 # %% Where to go on
 # Detected and hidden sources apart, and joined again with what was missed: `tmnre run
