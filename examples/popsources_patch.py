@@ -11,7 +11,7 @@ latitudes $b_i$,
 $$\ln p(\text{catalogue} \mid \lambda, \Sigma, h) = n \ln \lambda - \lambda
   + \sum_i \left[ \ln N(\ln F_i; \mu, \Sigma^2) + \ln N(b_i; 0, h^2) \right] + \text{const} .$$
 
-No map can do better than that, and it is a check: a posterior that is narrower would be wrong.
+A map holds less than that, so its posterior is the wider one, but for chance: a check from one side.
 """
 
 import numpy as np
