@@ -25,7 +25,6 @@ demo: install
 
 test: install
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # tutorials are run on the way; any warning is an error

@@ -12,7 +12,7 @@ from scipy import stats
 
 from tmnre import diagnostics
 from tmnre.diagnostics.check import THRESHOLD
-from tmnre.diagnostics.local_c2st import local_statistics
+from tmnre.diagnostics.local_c2st import ENOUGH, local_statistics, sequential_p_value
 from tmnre.diagnostics.shapes import shaped
 from tmnre.diagnostics.uniform import rank_test
 
@@ -160,6 +160,21 @@ def test_local_c2st(linear_gaussian, distortion):
         assert accepted(p) and check.passed
     else:
         assert np.mean(np.isclose(p, 0.02)) >= 0.95 and check.p_value == 0.001 and not check.passed
+
+
+def test_the_sequential_p_value_is_never_too_small():
+    rng = np.random.default_rng(0)
+    t = rng.standard_normal((4000, 1000))
+    p = np.array([sequential_p_value(row[0], row[1:]) for row in t])
+    for level in (0.001, 0.01, 0.05, 0.2, 0.5):
+        assert np.sum(p <= level) <= most(len(p), level)
+    # what comes after the last draw that was needed does not matter; with few above it, all draws count
+    needed = [1 + np.flatnonzero(row[1:] >= row[0])[ENOUGH - 1] for row in t[p > 0.05]]
+    assert all(
+        sequential_p_value(row[0], row[1 : 1 + n]) == before
+        for row, n, before in zip(t[p > 0.05], needed, p[p > 0.05], strict=True)
+    )
+    assert sequential_p_value(5.0, t[0]) == 1 / 1001
 
 
 def test_local_c2st_is_larger_where_the_posterior_is_worse(linear_gaussian):

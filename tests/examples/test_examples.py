@@ -1,7 +1,7 @@
 """The tutorials: a plugin built and installed outside the repository, and toy models beside their exact posteriors.
 
-The toys train until they are settled, half a minute each, and run where TMNRE_SLOW is set, as in make validate; make
-docs runs them as well and prints the exact answers beside theirs.
+They take half a minute and more each and run where TMNRE_SLOW is set, as in make validate; make docs runs them as well
+and prints the exact answers beside theirs.
 """
 
 import os
@@ -16,7 +16,9 @@ from scipy import stats
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
-slow = pytest.mark.skipif("TMNRE_SLOW" not in os.environ, reason="half a minute each; set TMNRE_SLOW to run them")
+slow = pytest.mark.skipif(
+    "TMNRE_SLOW" not in os.environ, reason="half a minute and more each; set TMNRE_SLOW to run them"
+)
 
 
 def jsd(cells: np.ndarray, exact: np.ndarray) -> float:
@@ -31,6 +33,7 @@ def in_cells(marginal, cdf, cells: int = 16) -> np.ndarray:
     return np.histogram(cdf(marginal.samples[:, 0]), cells, (0, 1), weights=marginal.weights)[0]
 
 
+@slow
 def test_a_plugin_from_the_tutorial_outside_the_repository(tmp_path):
     pytest.importorskip("hatchling", reason="building a plugin offline needs hatchling in the environment")
     environment = {**os.environ, "TMNRE_EXAMPLES": str(tmp_path), "TMNRE_PRESET": "smoke", "OMP_NUM_THREADS": "1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -71,8 +72,8 @@ plugin = Plugin({name!r}, {api}, "a toy", {{"line": RecipeEntry("{package}.recip
 class Site:
     """A folder of installed distributions, and the command line run with it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, warm: subprocess.Popen) -> None:
+        self.folder, self.warm = folder, warm
 
     def install(
         self, distribution: str, plugin: str, *, module: str | None = None, api: int = 1, recipe: str = TOY_RECIPE
@@ -101,16 +102,29 @@ class Site:
 
     def tmnre(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run the command line."""
-        command = [sys.executable, "-m", "tmnre.cli", *map(str, arguments)]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        said = {name: str(self.folder / name) for name in ("stdout", "stderr")}
+        request = {"arguments": [str(word) for word in arguments], "environment": self.environment, **said}
+        self.warm.stdin.write(json.dumps(request) + "\n")
+        self.warm.stdin.flush()
+        code = int(self.warm.stdout.readline())
+        return subprocess.CompletedProcess(arguments, code, *(Path(path).read_text() for path in said.values()))
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """The process that runs command lines."""
+    command = [sys.executable, str(Path(__file__).with_name("warm.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
 
 
 @pytest.fixture
-def site(tmp_path):
+def site(tmp_path, warm):
     """No plugins beside those of the environment."""
     folder = tmp_path / "site"
     folder.mkdir()
-    return Site(folder)
+    return Site(folder, warm)
 
 
 @pytest.fixture

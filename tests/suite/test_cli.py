@@ -42,32 +42,6 @@ def test_run_leaves_what_it_promises_and_repeats(toy, tmp_path):
     assert posterior(again) == posterior(out)
 
 
-@pytest.mark.parametrize("moment", ["simulating", "training", "between"])
-def test_kill_and_resume_equals_uninterrupted(toy, tmp_path, moment):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    settings = ("--simulations", "[900,1200]")
-    assert toy.tmnre("run", "toy/line", "--out", whole, *settings).returncode == 0
-    command = [sys.executable, "-m", "tmnre.cli", "run", "toy/line", "--out", str(killed), *settings]
-    # a process group of its own, so that workers die as well
-    process = subprocess.Popen(command, env=toy.environment, stdout=-3, stderr=-3, start_new_session=True)
-    reached = {
-        "simulating": killed / "store" / "00_000002",
-        "training": killed / "store" / "00_000008",
-        "between": killed / "rounds" / "00" / "DONE",
-    }[moment]
-    while not reached.exists() and process.poll() is None:
-        time.sleep(0.001)
-    if moment == "training":
-        time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (killed / "posterior.h5").exists()
-    done = toy.tmnre("resume", killed)
-    assert done.returncode == 0, done.stderr
-    assert ("finished before" in done.stdout) == (moment == "between")
-    assert posterior(killed) == posterior(whole)
-
-
 def test_interrupted_runs_say_how_to_go_on(toy, tmp_path):
     # a shell's background job ignores it, and so would its children
     signal.signal(signal.SIGINT, signal.default_int_handler)

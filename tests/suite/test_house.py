@@ -1,5 +1,7 @@
-"""The project's own papers: versions agree, metadata is readable, the template is in the wheel's reach."""
+"""The project's own papers: types hold, versions agree, metadata is readable, the template is in the wheel's reach."""
 
+import subprocess
+import sys
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +14,12 @@ import tmnre
 ROOT = Path(__file__).parents[2]
 PLUGINS = ("fields", "gw", "lensing", "popsources")
 PROJECTS = ("pyproject.toml", "core/pyproject.toml", *(f"plugins/{name}/pyproject.toml" for name in PLUGINS))
+
+
+@pytest.mark.long
+def test_types_hold():
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", PROJECTS)

@@ -86,7 +86,7 @@ def posterior_draws(
         columns = [estimator.targets.index(name) for name in names]
         weights = torch.softmax(a[:, m] @ b[:, m].T, dim=1)
         rows = torch.multinomial(weights, n, replacement=True, generator=generator)
-        found[names] = prior_z[rows][..., columns]
+        found[names] = prior_z[:, columns][rows]
     for names in estimator.joints:
         z, _, _ = estimator.sample(names, x, n, generator)
         found[names] = z.reshape(-1, n, len(names))

@@ -10,6 +10,7 @@ and PyTorch brings it along anyway.
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def going_on(folder: Path) -> bool:
 
 def page(content: dict[str, Any], *, refresh_s: int | None = None) -> str:
     """HTML of a run's contents."""
+    written = time.strftime("%Y-%m-%d %H:%M")
+    return _template().render(content, refresh_s=refresh_s, written=written)
+
+
+@cache
+def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from tmnre.report import words
@@ -58,5 +65,4 @@ def page(content: dict[str, Any], *, refresh_s: int | None = None) -> str:
     )
     for name in ("number", "percent", "duration"):
         environment.filters[name] = getattr(words, name)
-    written = time.strftime("%Y-%m-%d %H:%M")
-    return environment.get_template("page.html").render(content, refresh_s=refresh_s, written=written)
+    return environment.get_template("page.html")
