@@ -43,7 +43,7 @@ def train(settings, run: Path, number: int, seconds: float) -> dict[str, float]:
     u, stored = selection.u, InMemory(selection.load())
     trial, found = TRIAL_STEPS, {}
     for steps in (trial, None):
-        draws = Draws(simulator, region, u, stored, rounds.targets, seed=0)
+        draws = Draws(simulator, region, u, stored, rounds.asked.targets, seed=0)
         reduction = rounds._fit_reduction(draws, 0)
         draws.simulator = simulator.reduced(reduction)
         (candidates,) = rounds._new_members(number, draws, 0)

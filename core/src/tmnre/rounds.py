@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tmnre.analysis import Analysis, Marginal, Stage, Training
+from tmnre.analysis import Analysis, Stage, Training
+from tmnre.asked import Asked
 from tmnre.contour import Contour
 from tmnre.descent import precision_on_this_machine
 from tmnre.draws import Draws
@@ -49,8 +50,6 @@ from tmnre.store import Selection, Store
 from tmnre.train import fit
 from tmnre.truncate import tighten
 
-JOINT = 3
-"""marginals of so many quantities and more are learned by the chain rule"""
 POSTERIOR_SAMPLES = 100_000
 FAILURES_KEPT = 20
 FEW = 64
@@ -104,25 +103,7 @@ class Rounds:
         self.executor = executor
         self.memory = half_of_memory() if memory_gib is None else memory_gib * 2**30
         self.simulator: Simulator = adopt(analysis.simulator)
-        known = (*self.simulator.prior.names, *self.simulator.derived)
-        truncated = _tuples(self.simulator.prior.names if analysis.truncated is None else analysis.truncated)
-        self.truncated = tuple(names[0] for names in truncated if len(names) == 1)
-        self.groups = tuple(names for names in truncated if len(names) > 1)
-        self.apart = tuple(name for group in self.groups for name in group)
-        if all(stage.together for stage in analysis.stages):
-            self.apart = ()
-        alone = [(name,) for name in self.apart]
-        self.marginals = tuple(dict.fromkeys([*_tuples(analysis.marginals), *truncated, *alone]))
-        self.joints = tuple(names for names in self.marginals if len(names) >= JOINT or names in self.groups)
-        unknown = sorted({name for names in self.marginals for name in names if name not in known})
-        if unknown:
-            raise ValueError(f"marginals name {unknown}, but the simulator has {list(known)}")
-        self._check_groups()
-        if not analysis.stages:
-            raise ValueError("an analysis needs at least one stage, for example Stage(simulations=10_000)")
-        if self.apart and not analysis.stages[-1].together:
-            raise ValueError("the last stage has to cut groups together, as the posterior is that of its region")
-        self.targets = tuple(dict.fromkeys(name for names in self.marginals for name in names))
+        self.asked = Asked.of(analysis, self.simulator)
         self.observation = as_tensors(analysis.observation, batched=True)
         for name, array in self.observation.items():
             if not torch.isfinite(torch.view_as_real(array) if array.is_complex() else array).all():
@@ -134,20 +115,6 @@ class Rounds:
         self.room = Room(self.store, analysis.shard_size, None if disk_gib is None else self._fit_on_disk(disk_gib))
         if not self.store.shards(before_round=1):
             self._check_observation()
-
-    def _check_groups(self) -> None:
-        """Contours are of stored parameters, each in one group."""
-        free = [name for name in self.simulator.prior.names if name not in self.simulator.redrawn]
-        members = [name for group in self.groups for name in group]
-        wrong = sorted({name for name in members if name not in free})
-        if wrong:
-            raise ValueError(
-                f"truncated groups name {wrong}, but a contour is of parameters that are simulated, here {free}: those "
-                f"redrawn while training and derived quantities are truncated one by one"
-            )
-        twice = sorted({name for name in members if members.count(name) > 1 or name in self.truncated})
-        if twice:
-            raise ValueError(f"truncated names {twice} more than once; a parameter is truncated alone or in one group")
 
     def _check_observation(self) -> None:
         """One simulation tells whether the observation has the right form, before many are made."""
@@ -209,7 +176,7 @@ class Rounds:
         seed = int(np.random.SeedSequence([self.analysis.seed, number, 2]).generate_state(1)[0])
         afresh = stage.afresh or (polish and stage.steps is None)
         warm = last is not None and not afresh and last.record["kept"] > self.analysis.truncation.warm_start_ratio
-        warm = warm and not self._joints(number)  # whose draws need the quantiles of this very region
+        warm = warm and not self.asked.joints_of(stage)  # whose draws need the quantiles of this very region
         members, reduction, curves = (last.members, last.reduction, []) if warm else ([], {}, [])
         for window, n in enumerate(windows):
             if window:
@@ -217,7 +184,7 @@ class Rounds:
             self._simulate(number, region, n, first=sum(windows[:window]) // self.analysis.shard_size)
             watch.lap("simulate")
             selection = self.store.select(self.store.shards(before_round=number + 1), keep, total)
-            draws = Draws(self.simulator, region, selection.u, self._rows(selection), self.targets, seed=seed)
+            draws = Draws(self.simulator, region, selection.u, self._rows(selection), self.asked.targets, seed=seed)
             if not members:
                 reduction = self._fit_reduction(draws, seed)
             draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
@@ -243,9 +210,9 @@ class Rounds:
             findings["goodness_of_fit"] = goodness_of_fit(whole, self.observation, *how)
         tightened = tighten(
             *(region, self.simulator.prior, estimator, x_o, z),
-            *((*self.truncated, *(() if stage.together else self.apart)), self.analysis.truncation),
-            groups=self.groups if stage.together else (),
-            whole=self.apart,
+            *((*self.asked.truncated, *(() if stage.together else self.asked.apart)), self.analysis.truncation),
+            groups=self.asked.groups if stage.together else (),
+            whole=self.asked.apart,
             depths=depths,
             simulations=draws.effective_size,
             seed=seed,
@@ -372,7 +339,7 @@ class Rounds:
         keep = partial(in_region, self.simulator, region)
         selection = self.store.select(self.store.shards(before_round=number + 1), keep, 256)
         u, stored = (selection.u, selection.load()) if len(selection.u) else self._few(number, region)
-        draws = Draws(self.simulator, region, u, InMemory(stored), self.targets, seed=0)
+        draws = Draws(self.simulator, region, u, InMemory(stored), self.asked.targets, seed=0)
         reduction = state["reduction"]
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
         draws.weight.clamp_(min=1e-9)
@@ -383,14 +350,9 @@ class Rounds:
         next_region = self._next_region(region, estimator, state, record["next_region"])
         return Trained(members, reduction, record, next_region, state["x"], state["z"])
 
-    def _joints(self, number: int) -> tuple[tuple[str, ...], ...]:
-        """The joints that are learned in a round: groups only where it cuts them together."""
-        together = self.analysis.stages[number].together
-        return tuple(names for names in self.joints if together or names not in self.groups)
-
     def _new_members(self, number: int, draws: Draws, seed: int, **how: int) -> list[list[RatioEstimator]]:
-        marginals = [names for names in self.marginals if names not in self.joints]
-        return new_members(self.analysis, draws, marginals, self._joints(number), seed, **how)
+        joints = self.asked.joints_of(self.analysis.stages[number])
+        return new_members(self.analysis, draws, self.asked.alone, joints, seed, **how)
 
     def _few(self, number: int, region: Box) -> tuple[np.ndarray, Arrays]:
         how = self.analysis
@@ -413,15 +375,11 @@ class Rounds:
         prior, seed = self.simulator.prior, self.analysis.seed
         found = {
             **of_heads(last.estimator, last.x, last.z, prior),
-            **of_joints(self.joints, last.estimator, last.x, prior, region, seed),
+            **of_joints(self.asked.joints, last.estimator, last.x, prior, region, seed),
         }
         curves = [read_json(self.folder / "rounds" / f"{r['round']:02d}" / "training.json") for r in records]
-        ordered = {names: found[names] for names in self.marginals}
+        ordered = {names: found[names] for names in self.asked.marginals}
         return Result(ordered, records, dict(self.analysis.truth), dict(self.analysis.labels), curves)
-
-
-def _tuples(marginals: Iterable[Marginal]) -> list[tuple[str, ...]]:
-    return [(m,) if isinstance(m, str) else tuple(m) for m in marginals]
 
 
 def half_of_memory() -> float:
