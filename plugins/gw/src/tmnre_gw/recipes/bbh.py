@@ -307,7 +307,7 @@ SMOKE = {
 }
 QUICK = {
     "schedule.waveforms": (10_000, 10_000, 20_000, 40_000, 60_000),
-    "schedule.steps": (500, 300, 400, 800, 1500),
+    "schedule.steps": (300, 150, 200, 400, 800),
 }
 
 recipe = Recipe(
