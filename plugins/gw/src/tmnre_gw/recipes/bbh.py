@@ -307,7 +307,8 @@ SMOKE = {
 }
 QUICK = {
     "schedule.waveforms": (10_000, 10_000, 20_000, 40_000, 60_000),
-    "schedule.steps": (300, 150, 200, 400, 800),
+    "schedule.steps": (600, 300, 400, 700, 1300),
+    "training.batch_size": 256,
 }
 
 recipe = Recipe(
