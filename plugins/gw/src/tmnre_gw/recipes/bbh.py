@@ -307,8 +307,7 @@ SMOKE = {
 }
 QUICK = {
     "schedule.waveforms": (10_000, 10_000, 20_000, 40_000, 60_000),
-    "schedule.steps": (600, 300, 400, 700, 1300),
-    "training.batch_size": 256,
+    "schedule.steps": (350, 200, 250, 450, 850),
 }
 
 recipe = Recipe(
