@@ -147,12 +147,17 @@ def test_tarp_needs_displaced_references_to_see_a_shift(linear_gaussian):
     assert np.mean(found["displaced"]) >= 0.9 > 0.2 >= np.mean(found["centred"])
 
 
+def all_statistics(*data, **how):
+    """t (1 + nulls,) of the right labels and of all that are swapped."""
+    return np.concatenate(list(local_statistics(*data, **how)))
+
+
 @pytest.mark.parametrize("distortion", [EXACT, *WRONG.values(), None], ids=["exact", *WRONG, "prior"])
 def test_local_c2st(linear_gaussian, distortion):
     """The rank of t among 49 nulls, over observations and simulations; then the check itself, once."""
     p = []
     for i in range(REPEATS):
-        t = local_statistics(*calibration(linear_gaussian, np.random.default_rng(i), distortion), seed=i, nulls=49)
+        t = all_statistics(*calibration(linear_gaussian, np.random.default_rng(i), distortion), seed=i, nulls=49)
         p.append(np.mean(t >= t[0]))
     x, truth, draws, x_o, draws_o = calibration(linear_gaussian, np.random.default_rng(REPEATS), distortion)
     check = diagnostics.local_c2st(x, truth, draws, x_o=x_o, draws_o=draws_o, seed=0, nulls=999)
@@ -188,14 +193,14 @@ def test_local_c2st_is_larger_where_the_posterior_is_worse(linear_gaussian):
         t = {}
         for at in (-2.0, 0.0, 2.0):
             draws_o = posterior_draws(linear_gaussian, at * unit[None], 500, rng, (0.5 * at, 1.0))[0]
-            t[at] = local_statistics(x, theta, draws, at * unit, draws_o, seed=0, nulls=99)
+            t[at] = all_statistics(x, theta, draws, at * unit, draws_o, seed=0, nulls=99)
         assert all(t[at][0] > t[at][1:].max() and t[at][0] > t[0.0][0] for at in (-2.0, 2.0))
 
 
 def test_local_c2st_depends_on_its_seed_alone(linear_gaussian):
     x, truth, draws, x_o, draws_o = calibration(linear_gaussian, np.random.default_rng(0), EXACT, n=200)
     before = torch.random.get_rng_state()
-    first, again, other = (local_statistics(x, truth, draws, x_o, draws_o, seed=s, nulls=50) for s in (0, 0, 1))
+    first, again, other = (all_statistics(x, truth, draws, x_o, draws_o, seed=s, nulls=50) for s in (0, 0, 1))
     assert np.array_equal(first, again) and not np.allclose(first, other)
     assert torch.equal(torch.random.get_rng_state(), before)
 

@@ -61,7 +61,7 @@ def local_c2st(
             f"with {nulls} null classifiers no check can fail; use at least {math.ceil(1 / THRESHOLD) - 1}"
         )
     t = np.empty(0)
-    for group in _groups(x, truth, draws, x_o, draws_o, seed, nulls):
+    for group in local_statistics(x, truth, draws, x_o, draws_o, seed, nulls):
         t = np.append(t, group)
         if np.sum(t[1:] >= t[0]) >= ENOUGH:
             break
@@ -86,21 +86,8 @@ def local_statistics(
     draws_o: ArrayLike,
     seed: int,
     nulls: int,
-) -> np.ndarray:
-    """t (1 + nulls,) of the classifier with the right labels, and of those with swapped ones."""
-    return np.concatenate(list(_groups(x, truth, draws, x_o, draws_o, seed, nulls)))
-
-
-def _groups(
-    x: ArrayLike,
-    truth: ArrayLike,
-    draws: ArrayLike,
-    x_o: ArrayLike,
-    draws_o: ArrayLike,
-    seed: int,
-    nulls: int,
 ) -> Iterator[np.ndarray]:
-    """The same, as they are trained."""
+    """t of the classifier with the right labels and of `nulls` with swapped ones, in this order, group by group."""
     x, truth, draws, x_o, draws_o = shaped(
         x=(x, "N F"), truth=(truth, "N D"), draws=(draws, "N L D"), x_o=(x_o, "F"), draws_o=(draws_o, "S D")
     )
