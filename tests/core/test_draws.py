@@ -13,6 +13,7 @@ from tmnre.train import fit
 BOUNDS = (4.0, 6.0)
 # all p-values of a test together: a right implementation fails one test in a thousand seeds, and the seeds are fixed
 P = 1e-3 / 8
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of CUDA's kind")
 
 
 class Distant(Simulator):
@@ -21,13 +22,14 @@ class Distant(Simulator):
     prior = Prior(a=Uniform(1, 10), d=PowerLaw(2, 0.2, 5))
     redrawn = ("d",)
     derived = ("snr",)
+    any_device = True
 
     def simulate(self, theta, rng):
         return {"a": theta[:, :1]}
 
     def observe(self, stored, theta, generator):
         signal = stored["a"] / theta[:, 1:].float()
-        return {"x": signal + torch.randn(signal.shape, generator=generator)}
+        return {"x": signal + torch.randn(signal.shape, generator=generator, device=signal.device)}
 
     def derive(self, theta, stored=None):
         return {} if stored is None else {"snr": theta[:, 0] / theta[:, 1]}
@@ -73,13 +75,16 @@ def test_redrawn_parameters_follow_the_exact_conditional(exact):
     assert min(p_values(draws.theta[possible].numpy(), exact)) < 1e-6
 
 
-def test_distribution_stays_right_over_many_batches(exact):
-    draws = make(100_000)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_distribution_stays_right_over_many_batches(exact, device):
+    draws = make(100_000).on(torch.device(device))
     rows = accepted(draws)
     before = draws.theta[rows].clone()
     generator = torch.Generator().manual_seed(1)
     for _ in range(30):
         x, z = draws.batch(rows, generator)
+    assert x["x"].device.type == z.device.type == device
+    z = z.cpu()
     after = draws.theta[rows]
     assert min(p_values(after.numpy(), exact)) > P
     assert (after[:, 0] == before[:, 0]).all()
@@ -132,6 +137,14 @@ def test_every_use_has_fresh_noise_and_only_redraw_moves_parameters():
     assert (x1["x"] != x2["x"]).all()
     torch.testing.assert_close(z1, z2, rtol=0, atol=0)
     torch.testing.assert_close(draws.theta, theta, rtol=0, atol=0)
+
+
+def test_batches_of_a_simulator_for_the_processor_stay_there():
+    draws = make(100)
+    there = draws.on(torch.device("meta"))
+    assert there is not draws and there.theta is draws.theta and there.simulator is not draws.simulator
+    draws.simulator.any_device = False
+    assert draws.on(torch.device("meta")) is draws
 
 
 def test_same_seed_same_draws():

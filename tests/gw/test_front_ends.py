@@ -39,7 +39,7 @@ def test_noise_is_the_reduced_white_noise(front_end):
     exact = torch.einsum("dbp,dcp->dbc", reduction["project"], reduction["project"].conj())
     drawn = torch.einsum("dbk,dck->dbc", factor, factor.conj())
     assert float((exact - drawn).abs().max()) < 1e-4 * float(exact.abs().max())
-    noise = reduced_noise((20_000, 2, size), {**reduction}, torch.Generator().manual_seed(0))
+    noise = reduced_noise(torch.empty(20_000, 2, size), {**reduction}, torch.Generator().manual_seed(0))
     power = noise.abs().square().mean(0)
     expected = 2 * torch.diagonal(drawn, dim1=1, dim2=2).real
     # exponential distribution: relative scatter 1 / sqrt(20,000); five sigma

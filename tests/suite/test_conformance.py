@@ -102,6 +102,12 @@ PAPER = "@misc{a, author = {A, B}, title = {T}, year = 2020}"
 RECIPE = Recipe(Settings, build, (PAPER,), {"smoke": {"simulations": (200, 200)}}, "a line")
 
 
+class Settled(Line):
+    """Says that it works on any device, and draws its noise on the processor."""
+
+    any_device = True
+
+
 def simulator(**methods: Any) -> Any:
     """Line with other methods or attributes."""
     return type("Changed", (Line,), methods)()
@@ -287,6 +293,7 @@ WRONG = {
             "changes with the other rows",
         ),
     ],
+    "any_device is true": [(analysis(Settled()), "observe mixes devices")],
     "marginals exist": [
         (analysis(marginals=["a", "d"]), "marginal d names ['d']"),
         (analysis(truncated=[("a", "e")]), "names ['e']"),

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from tmnre.analysis import Training
+from tmnre.device import batches_on, trains_on_cpu
 
 FEWEST_VALIDATIONS, MOST_VALIDATIONS, PER_PASS = 10, 50, 4
 """in a cycle, and steps to each validated batch, which costs a third of one: about a tenth of the time validates"""
@@ -65,6 +66,10 @@ class Source(Protocol):
     def batch(self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True) -> tuple[Any, ...]:
         """What rows hold, noise (and, if asked, redrawn parameters) drawn anew."""
 
+    def on(self, device: torch.device) -> Source:
+        """This source with batches made on a device; here: itself, whose batches come from the processor."""
+        return self
+
 
 class Batches(IterableDataset):
     """Endless training batches, or one fixed validation pass."""
@@ -77,7 +82,7 @@ class Batches(IterableDataset):
         # of several devices each has its own training batches
         generator = torch.Generator().manual_seed(self.seed + (PER_DEVICE * _rank() if self.endless else 0))
         while True:
-            with torch.autocast("cpu", enabled=False):
+            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
                 for rows in self.source.epoch(self.rows, self.batch_size, generator):
                     if len(rows) > 1:  # a single simulation has nothing to be contrasted with
                         yield len(rows), self.source.batch(rows, generator, redraw=self.endless)
@@ -145,6 +150,7 @@ def train_network(
 def training_and_validation(source: Source, settings: Training, seed: int, order: int = 0) -> tuple[Batches, Batches]:
     """Endless training batches, in another order for every `order`, and a validation pass that is always the same."""
     rows, held = source.split(settings.validation_fraction, seed)
+    source = source.on(batches_on(settings))
     batch_size = min(settings.batch_size, len(rows))
     return (
         Batches(source, rows, batch_size, seed + 2 * order, endless=True),
@@ -286,8 +292,7 @@ def precision_on_this_machine(settings: Training) -> str:
 
     x86 before AVX-512 has none: torch emulates it there, a hundred times slower than single precision.
     """
-    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.accelerator.is_available())
-    emulated = on_cpu and torch.backends.cpu.get_cpu_capability() in WITHOUT_BF16
+    emulated = trains_on_cpu(settings) and torch.backends.cpu.get_cpu_capability() in WITHOUT_BF16
     return "32-true" if emulated and settings.precision.startswith("bf16") else settings.precision
 
 

@@ -11,12 +11,14 @@ quantities tie them together (a distance to a signal-to-noise ratio).  Two steps
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tmnre.device import CPU, generator_on, moved
 from tmnre.region import Box
 from tmnre.rows import Rows
 from tmnre.simulator import Simulator, Tensors
@@ -49,7 +51,7 @@ class Draws:
         self.simulator = simulator
         self.region = region
         self.targets = tuple(targets)
-        self.stored = stored
+        self.stored, self.device = stored, CPU
         self.theta = torch.from_numpy(simulator.prior.from_cube(u))
         self.weight = torch.ones(len(u), dtype=torch.float64)
         self._columns = simulator.prior.columns(simulator.redrawn)
@@ -57,7 +59,7 @@ class Draws:
         generator = torch.Generator().manual_seed(seed)
         if self.tied:
             for rows in torch.arange(len(u)).split(ROWS_AT_ONCE):
-                stored_rows = stored.take(rows, self.simulator.derive_from)
+                stored_rows = self._stored(rows, self.simulator.derive_from)
                 count = proposals if self._columns else 1
                 self.theta[rows], share = self._propose(self.theta[rows], stored_rows, count, generator)
                 self.weight[rows] = share
@@ -67,6 +69,14 @@ class Draws:
     def __len__(self) -> int:
         return len(self.theta)
 
+    def on(self, device: torch.device) -> Draws:
+        """These draws, parameters in common, with batches made on a device if the simulator knows how to."""
+        if device == self.device or not self.simulator.any_device:
+            return self
+        there = copy.copy(self)
+        there.simulator, there.device = moved(self.simulator, device), device
+        return there
+
     def split(self, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
         """Training and validation rows: a simulation is in one or the other, whatever is redrawn of it."""
         return self.stored.split(fraction, seed)
@@ -75,6 +85,9 @@ class Draws:
     def effective_size(self) -> float:
         """Number of equally weighted rows worth the same, (sum w)^2 / sum w^2."""
         return float(self.weight.sum() ** 2 / self.weight.square().sum().clamp_min(1e-300))
+
+    def _stored(self, rows: Tensor, names: Sequence[str] | None = None) -> Tensors:
+        return {name: array.to(self.device) for name, array in self.stored.take(rows, names).items()}
 
     def _propose(self, theta: Tensor, stored: Tensors, tries: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """theta with redrawn columns from the first accepted of `tries` proposals, and the accepted share (N,)."""
@@ -87,8 +100,8 @@ class Draws:
         if not self.tied:
             return candidates, torch.ones(n, dtype=torch.float64)
         repeated = {name: array.repeat(tries, *(1,) * (array.ndim - 1)) for name, array in self._cheap(stored).items()}
-        allowed = self.region.allows(self.simulator.derive(candidates, repeated))
-        allowed = torch.as_tensor(allowed).expand(tries * n).reshape(tries, n)
+        allowed = self.region.allows(self.simulator.derive(candidates.to(self.device), repeated))
+        allowed = torch.as_tensor(allowed).expand(tries * n).reshape(tries, n).cpu()
         first = allowed.int().argmax(0)
         chosen = candidates.reshape(tries, n, -1)[first, torch.arange(n)]
         return torch.where(allowed.any(0)[:, None], chosen, theta), allowed.double().mean(0)
@@ -105,23 +118,25 @@ class Draws:
     def z_of(self, theta: Tensor, stored: Tensors) -> Tensor:
         """Targets z (N, T) float64: u of parameters, values of derived quantities."""
         prior = self.simulator.prior
-        derived = self.simulator.derive(theta, stored) if any(t not in prior for t in self.targets) else {}
+        known = all(name in prior for name in self.targets)
+        derived = {} if known else self.simulator.derive(theta.to(self.device), stored)
         columns = []
         for name in self.targets:
             if name in prior:
                 values = theta[:, prior.names.index(name)].numpy()
-                columns.append(torch.from_numpy(np.asarray(prior[name].cdf(values), dtype=float)))
+                columns.append(torch.from_numpy(np.asarray(prior[name].cdf(values), dtype=float)).to(self.device))
             else:
                 columns.append(derived[name].double())
         return torch.stack(columns, dim=1)
 
     def batch(self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True) -> tuple[Tensors, Tensor]:
         """x {"name": (n, ...)} and z (n, T) of the given rows, with fresh noise and (if asked) redrawn parameters."""
-        stored = self.stored.take(rows)
+        stored = self._stored(rows)
         if redraw:
             self.theta[rows] = self._redrawn(rows, stored, generator)
         theta = self.theta[rows]
-        return self.simulator.observe(stored, theta, generator), self.z_of(theta, self._cheap(stored))
+        x = self.simulator.observe(stored, theta.to(self.device), generator_on(self.device, generator))
+        return x, self.z_of(theta, self._cheap(stored))
 
     def epoch(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Row batches of one pass in random order; a row takes part with probability weight / max weight."""
@@ -141,7 +156,7 @@ class Draws:
             return torch.from_numpy(self.region.sample(n, rng)[:, prior.columns(self.targets)])
         parts = []
         for rows in torch.multinomial(self.weight, n, replacement=True, generator=generator).split(ROWS_AT_ONCE):
-            stored = self.stored.take(rows, self.simulator.derive_from)
+            stored = self._stored(rows, self.simulator.derive_from)
             theta = self._redrawn(rows, stored, generator)
             parts.append(self.z_of(theta, stored))
         return torch.cat(parts)

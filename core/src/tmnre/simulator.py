@@ -31,6 +31,8 @@ class Simulator:
     derived : names of the quantities `derive` returns; they can be targets and can be truncated.
     derive_from : names of the stored arrays that `derive` reads, where that spares copies of large ones; None: all.
     constraints : bounds on derived quantities that belong to the prior, {name: (low, high)}.
+    any_device : whether `observe` and `derive` also work on a GPU: torch throughout, new tensors on `theta.device`.
+        Where not, training on a GPU gets its batches from the processor.
     """
 
     prior: Prior
@@ -38,6 +40,7 @@ class Simulator:
     derived: tuple[str, ...] = ()
     derive_from: tuple[str, ...] | None = None
     constraints: dict[str, tuple[float, float]] = {}
+    any_device: bool = False
 
     @property
     def redraws_noise(self) -> bool:
@@ -83,7 +86,7 @@ class _Adopted(Simulator):
         self._plain = plain
         for name in (
             *("prior", "simulate", "observe", "derive", "fit_reduction", "reduced", "reduce"),
-            *("redrawn", "derived", "derive_from", "constraints"),
+            *("redrawn", "derived", "derive_from", "constraints", "any_device"),
         ):
             if hasattr(plain, name):
                 setattr(self, name, getattr(plain, name))

@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 
 from tmnre.analysis import Analysis
+from tmnre.device import moved
 from tmnre.simulate import finite_rows
 from tmnre.simulator import Simulator, Tensors, adopt, as_tensors
 
@@ -203,6 +204,22 @@ def _derived_are_sound(analysis: Analysis) -> Iterator[str]:
         yield f"derive(theta) without simulations returns {sorted(unknown)}, which `derived` does not declare"
 
 
+def _any_device_is_true(analysis: Analysis) -> Iterator[str]:
+    """Torch's device without data refuses, as a GPU does, what mixes its tensors with the processor's."""
+    simulator = adopt(analysis.simulator)
+    if not simulator.any_device:
+        return
+    at, stored, _ = observed(simulator, 1)
+    there, at, stored = moved((simulator, at, stored), torch.device("meta"))
+    for name, arguments in (("observe", (stored, at, torch.Generator())), ("derive", (at, stored))):
+        try:
+            getattr(there, name)(*arguments)
+        except NotImplementedError:
+            pass  # depends on the data, which only a GPU can tell
+        except Exception as error:
+            yield f"{name} mixes devices ({error}); make new tensors on theta.device, or leave any_device out"
+
+
 def _marginals_exist(analysis: Analysis) -> Iterator[str]:
     simulator = adopt(analysis.simulator)
     known = {*simulator.prior.names, *simulator.derived}
@@ -231,5 +248,6 @@ SIMULATOR_CHECKS: tuple[tuple[str, Callable[[Analysis], Iterator[str]]], ...] = 
     ("observe is sound", _observe_is_sound),
     ("observed rows are independent", _observe_rows_are_independent),
     ("derived quantities are sound", _derived_are_sound),
+    ("any_device is true", _any_device_is_true),
     ("marginals exist", _marginals_exist),
 )

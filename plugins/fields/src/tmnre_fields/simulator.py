@@ -38,6 +38,8 @@ LABELS = {"rms": r"$\sigma_z$", "slope": "slope"}
 class FieldSimulator(Simulator):
     """Fields: stores {"z": (N, n, n)}, observes {"x": (N, n, n)} with noise drawn anew."""
 
+    any_device = True
+
     def __init__(self, grid: Grid = Grid(), prior: Prior = PRIOR) -> None:  # noqa: B008 - frozen
         if prior.names != PRIOR.names:
             raise ValueError(f"the field simulator needs a prior of {list(PRIOR.names)}, got {list(prior.names)}")
@@ -57,5 +59,5 @@ class FieldSimulator(Simulator):
     def observe(self, stored: dict[str, Tensor], theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Data with new noise."""
         z = stored["z"]
-        noise = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
+        noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
         return {"x": (z.exp() if self.grid.exponentiate else z) + self.grid.noise * noise}

@@ -41,6 +41,7 @@ class OverlappingBinaries(Simulator):
     """
 
     derive_from = ("inner_A", "inner_B")
+    any_device = True
 
     def __init__(self, signals: Pair, offset_s: float, *, ordered: bool = True, components: int = 192) -> None:
         self.signals, self.offset_s, self.components = signals, offset_s, components
@@ -106,7 +107,7 @@ class OverlappingBinaries(Simulator):
     def observe(self, stored: Tensors, theta: Tensor, generator: torch.Generator) -> Tensors:
         """Both signals and noise."""
         signal = self.signal(stored, theta)
-        return self._filtered(signal + reduced_noise(signal.shape, {}, generator))
+        return self._filtered(signal + reduced_noise(signal, {}, generator))
 
     def _filtered(self, strain: Tensor) -> Tensors:
         if not self.reduction:

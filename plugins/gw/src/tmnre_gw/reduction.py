@@ -78,9 +78,10 @@ def time_series(simulator: BinaryBlackHole, before_s: float = 0.4, after_s: floa
     return tuple(torch.from_numpy(np.stack(part)).to(torch.complex64) for part in (project, noise))
 
 
-def reduced_noise(shape: tuple[int, ...], reduction: Tensors, generator: torch.Generator) -> Tensor:
-    """Noise (N, detectors, B) complex64 of whitened data, through the reduction if it has a noise factor."""
-    white = torch.view_as_complex(torch.randn(*shape, 2, generator=generator))
+def reduced_noise(signal: Tensor, reduction: Tensors, generator: torch.Generator) -> Tensor:
+    """Noise complex64 beside a signal (N, detectors, B) of whitened data, through the reduction if it has a noise
+    factor."""
+    white = torch.view_as_complex(torch.randn(*signal.shape, 2, generator=generator, device=signal.device))
     if "noise" not in reduction:
         return white
     return torch.einsum("ndb,dcb->ndc", white, reduction["noise"])

@@ -40,6 +40,7 @@ class BinaryBlackHole(Simulator):
     """
 
     derive_from = ("inner",)
+    any_device = True
 
     def __init__(
         self,
@@ -160,7 +161,7 @@ class BinaryBlackHole(Simulator):
         """Signal and noise: {"strain": (N, detectors, P or components)}, and "filtered" where the front end has
         filters."""
         signal = self.signal(stored, theta)
-        return self._filtered(signal + reduced_noise(signal.shape, self.reduction, generator))
+        return self._filtered(signal + reduced_noise(signal, self.reduction, generator))
 
     def _filtered(self, strain: Tensor) -> Tensors:
         if "filters" not in self.reduction:

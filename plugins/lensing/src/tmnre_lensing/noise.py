@@ -50,7 +50,7 @@ class Noise:
 
     def add(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Images (N, ny, nx) with new noise."""
-        white = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
+        white = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
         return image + self.scale(image) * self.correlated(white)
 
     def correlated(self, white: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ class LensSimulator(Simulator):
     """
 
     derive_from = ()
+    any_device = True
 
     def __init__(
         self,
@@ -64,6 +65,8 @@ class LensSimulator(Simulator):
         self.mask = np.ones(optics.grid.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
         if self.mask.shape != optics.grid.shape:
             raise ValueError(f"the mask has shape {self.mask.shape}, images have {optics.grid.shape}")
+        self.pixels = torch.from_numpy(np.flatnonzero(self.mask))
+        """that count, of the flattened image"""
         self.components, self.block = components, block
         self.block_pixels = _block_pixels(self.mask, block) if block else None
         self.derived = tuple(self.derive(torch.zeros(1, len(prior), dtype=torch.float64)))
@@ -92,7 +95,7 @@ class LensSimulator(Simulator):
         """What there is to see of noisy images (N, ny, nx): themselves, and their blocks."""
         if self.block_pixels is None:
             return {"image": image}
-        return {"image": image, "blocks": self.whitened(image) @ torch.from_numpy(self.block_pixels).to(image.dtype).T}
+        return {"image": image, "blocks": self.whitened(image) @ torch.from_numpy(self.block_pixels).to(image).T}
 
     def mock(self, truth: Mapping[str, float], seed: int) -> np.ndarray:
         """A noisy image (ny, nx) with the parameters given by name, float64."""
@@ -114,7 +117,7 @@ class LensSimulator(Simulator):
     def whitened(self, image: Tensor) -> Tensor:
         """Pixels that count (N, P), over the noise's standard deviation."""
         scaled = image / torch.as_tensor(self.noise.sd, dtype=image.dtype, device=image.device)
-        return scaled[:, torch.from_numpy(self.mask)]
+        return scaled.flatten(1).index_select(1, self.pixels.to(image.device))
 
     def fit_reduction(self, stored: Mapping[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
         """Mean, basis, noise in it and linear estimate, from the region's images; {}: whole images."""
@@ -169,7 +172,7 @@ class _InBasis(LensSimulator):
     def observe(self, stored: Mapping[str, Tensor], theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Coefficients with new noise."""
         clean = self._coefficients(stored)
-        noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+        noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype, device=clean.device)
         return self._seen(clean + noise @ self.reduction["factor"].T)
 
     def reduce(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:

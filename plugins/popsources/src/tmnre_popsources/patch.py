@@ -217,6 +217,11 @@ class PatchSimulator(Simulator):
     def redraws_noise(self) -> bool:
         return self._redraw
 
+    @property
+    def any_device(self) -> bool:
+        """What is stored can go anywhere; noise and summary are made on the processor."""
+        return not self._redraw
+
     def sources(self, theta: Tensor, generator: torch.Generator) -> Sources:
         """Newly drawn sources of maps of theta (N, D)."""
         return self.scene.draw(theta, generator)

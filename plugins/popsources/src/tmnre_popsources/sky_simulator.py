@@ -96,10 +96,15 @@ class SkySimulator(Simulator):
     def redraws_noise(self) -> bool:
         return self._redraw
 
+    @property
+    def any_device(self) -> bool:
+        """What is stored can go anywhere; noise and summary are made on the processor."""
+        return not self._redraw
+
     def derive(self, theta: Tensor, stored=None) -> dict[str, Tensor]:
         """log10 of F^2 dN/dF at the fluxes asked for, in counts per steradian."""
         p, _ = self.split(theta)
-        log_flux = torch.tensor(self.sources_at, dtype=torch.float64).log()
+        log_flux = torch.tensor(self.sources_at, dtype=torch.float64, device=theta.device).log()
         return {
             derived_name(flux): (self.law.log_dn_dlogf(t, p) + t) / np.log(10.0)
             for flux, t in zip(self.sources_at, log_flux, strict=True)

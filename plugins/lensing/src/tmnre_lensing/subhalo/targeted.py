@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tmnre.device import CPU, generator_on, moved
 from tmnre.rows import InMemory
 from tmnre_lensing.simulator import LensSimulator
 from tmnre_lensing.subhalo.bins import Bins
@@ -28,12 +30,18 @@ class Targeted:
     """Batches ({"image": (n, ny, nx)}, bins (n,)) of targeted simulations; see `tmnre.descent.Source`."""
 
     def __init__(self, simulator: LensSimulator, bins: Bins, theta: np.ndarray, images: np.ndarray) -> None:
-        self.simulator, self.rows = simulator, InMemory({"image": images})
+        self.simulator, self.rows, self.device = simulator, InMemory({"image": images}), CPU
         self.theta = torch.from_numpy(theta)
         self.number = torch.from_numpy(bins.number(theta[:, simulator.prior.columns(SUBHALO)]))
 
     def __len__(self) -> int:
         return len(self.theta)
+
+    def on(self, device: torch.device) -> Targeted:
+        """These simulations with noise drawn on a device."""
+        there = copy.copy(self)
+        there.simulator, there.device = moved(self.simulator, device), device
+        return there
 
     def split(self, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
         """Training and validation rows."""
@@ -47,5 +55,7 @@ class Targeted:
         self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True
     ) -> tuple[dict[str, Tensor], Tensor]:
         """What rows hold, with new noise."""
-        x = self.simulator.observe(self.rows.take(rows), self.theta[rows], generator)
-        return {"image": x["image"]}, self.number[rows]
+        stored = {"image": self.rows.take(rows)["image"].to(self.device)}
+        theta = self.theta[rows].to(self.device)
+        x = self.simulator.observe(stored, theta, generator_on(self.device, generator))
+        return {"image": x["image"]}, self.number[rows].to(self.device)

@@ -27,6 +27,7 @@ class DecaySimulator(Simulator):
         half_life_s=LogUniform(3.0, 300.0),
         background_hz=LogUniform(0.3, 30.0),
     )
+    any_device = True  # `observe` keeps to torch
 
     def __init__(self, duration_s: float, bins: int) -> None:
         if duration_s <= 0 or bins < 3:

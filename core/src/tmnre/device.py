@@ -1,0 +1,67 @@
+"""Where batches are made: on the processor, or on the GPU that trains, with everything they are made from.
+
+device = batches_on(settings)
+there = moved(simulator, device)
+x = there.observe(stored, theta, generator_on(device, generator))
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from tmnre.analysis import Training
+
+CPU = torch.device("cpu")
+T = TypeVar("T")
+
+
+def trains_on_cpu(settings: Training) -> bool:
+    """Whether the settings mean the processor on this machine."""
+    return settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.accelerator.is_available())
+
+
+def batches_on(settings: Training) -> torch.device:
+    """The device that trains, if it is one of CUDA's; where several do, each process makes its batches on the
+    processor."""
+    if trains_on_cpu(settings) or settings.devices > 1 or not torch.cuda.is_available():
+        return CPU
+    return torch.device("cuda")
+
+
+def moved(what: T, device: torch.device) -> T:
+    """A copy of any object that can be pickled, with all tensors in it on a device."""
+    return with_tensors(what, lambda tensor: tensor.to(device))
+
+
+def with_tensors(what: T, changed: Callable[[Tensor], Tensor]) -> T:
+    """A copy of any object that can be pickled, with others in place of all tensors in it."""
+    tensors: list[Tensor] = []
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, part: Any) -> int | None:
+            if not isinstance(part, Tensor):
+                return None
+            tensors.append(part)
+            return len(tensors) - 1
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, number: int) -> Tensor:
+            return changed(tensors[number])
+
+    buffer = io.BytesIO()
+    Pickler(buffer).dump(what)
+    return Unpickler(io.BytesIO(buffer.getvalue())).load()
+
+
+def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """The generator itself on the processor; elsewhere a new one, seeded by it."""
+    if device == CPU:
+        return generator
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    return torch.Generator(device).manual_seed(seed)
