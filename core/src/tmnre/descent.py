@@ -72,13 +72,21 @@ class Source(Protocol):
 
 
 class Batches(IterableDataset):
-    """Endless training batches, or one fixed validation pass."""
+    """Endless training batches, or one fixed validation pass, which is made once and kept."""
 
     def __init__(self, source: Source, rows: Tensor, batch_size: int, seed: int, *, endless: bool) -> None:
         self.source, self.rows, self.batch_size, self.endless = source, rows, batch_size, endless
         self.seed = seed
+        self._kept: list[tuple[int, Any]] = []
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        if self.endless:
+            yield from self._made()
+        else:
+            self._kept = self._kept or list(self._made())
+            yield from self._kept
+
+    def _made(self) -> Iterator[tuple[int, Any]]:
         # of several devices each has its own training batches
         generator = torch.Generator().manual_seed(self.seed + (PER_DEVICE * _rank() if self.endless else 0))
         while True:
@@ -215,7 +223,6 @@ class _Module(lightning.LightningModule):
         loss = self.loss(self.network, batch[1]).sum()
         if not torch.isfinite(loss):
             raise _DivergedError(f"the loss became {loss.item()} at step {self.global_step}")
-        self.log("train_loss", loss)
         return loss
 
     def validation_step(self, batch, _) -> None:

@@ -52,6 +52,7 @@ class Draws:
         self.region = region
         self.targets = tuple(targets)
         self.stored, self.device = stored, CPU
+        self.u = torch.from_numpy(np.array(u, dtype=float))
         self.theta = torch.from_numpy(simulator.prior.from_cube(u))
         self.weight = torch.ones(len(u), dtype=torch.float64)
         self._columns = simulator.prior.columns(simulator.redrawn)
@@ -61,10 +62,9 @@ class Draws:
             for rows in torch.arange(len(u)).split(ROWS_AT_ONCE):
                 stored_rows = self._stored(rows, self.simulator.derive_from)
                 count = proposals if self._columns else 1
-                self.theta[rows], share = self._propose(self.theta[rows], stored_rows, count, generator)
-                self.weight[rows] = share
+                self.u[rows], self.theta[rows], self.weight[rows] = self._propose(rows, stored_rows, count, generator)
         elif self._columns:
-            self.theta, _ = self._propose(self.theta, {}, 1, generator)
+            self.u, self.theta, _ = self._propose(torch.arange(len(u)), {}, 1, generator)
 
     def __len__(self) -> int:
         return len(self.theta)
@@ -89,54 +89,57 @@ class Draws:
     def _stored(self, rows: Tensor, names: Sequence[str] | None = None) -> Tensors:
         return {name: array.to(self.device) for name, array in self.stored.take(rows, names).items()}
 
-    def _propose(self, theta: Tensor, stored: Tensors, tries: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """theta with redrawn columns from the first accepted of `tries` proposals, and the accepted share (N,)."""
-        n = len(theta)
-        candidates = theta.repeat(tries, 1)
+    def _propose(
+        self, rows: Tensor, stored: Tensors, tries: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """u and theta of rows with redrawn columns from the first accepted of `tries` proposals, and the accepted share
+        (N,)."""
+        n, (u, theta) = len(rows), (self.u[rows], self.theta[rows])
+        proposed, candidates = u.repeat(tries, 1), theta.repeat(tries, 1)
         v = torch.rand(tries * n, len(self._columns), dtype=torch.float64, generator=generator)
-        u = self.region.spread(v.numpy(), self.simulator.redrawn)
+        new = self.region.spread(v.numpy(), self.simulator.redrawn)
         for i, (column, name) in enumerate(zip(self._columns, self.simulator.redrawn, strict=True)):
-            candidates[:, column] = torch.from_numpy(self.simulator.prior[name].quantile(u[:, i]))
+            proposed[:, column] = torch.from_numpy(new[:, i])
+            candidates[:, column] = torch.from_numpy(self.simulator.prior[name].quantile(new[:, i]))
         if not self.tied:
-            return candidates, torch.ones(n, dtype=torch.float64)
+            return proposed, candidates, torch.ones(n, dtype=torch.float64)
         repeated = {name: array.repeat(tries, *(1,) * (array.ndim - 1)) for name, array in self._cheap(stored).items()}
         allowed = self.region.allows(self.simulator.derive(candidates.to(self.device), repeated))
         allowed = torch.as_tensor(allowed).expand(tries * n).reshape(tries, n).cpu()
-        first = allowed.int().argmax(0)
-        chosen = candidates.reshape(tries, n, -1)[first, torch.arange(n)]
-        return torch.where(allowed.any(0)[:, None], chosen, theta), allowed.double().mean(0)
+        chosen, some = allowed.int().argmax(0) * n + torch.arange(n), allowed.any(0)[:, None]
+        return (
+            torch.where(some, proposed[chosen], u),
+            torch.where(some, candidates[chosen], theta),
+            allowed.double().mean(0),
+        )
 
     def _cheap(self, stored: Tensors) -> Tensors:
         names = self.simulator.derive_from
         return stored if names is None else {name: stored[name] for name in names}
 
-    def _redrawn(self, rows: Tensor, stored: Tensors, generator: torch.Generator, tries: int = 16) -> Tensor:
+    def _redrawn(
+        self, rows: Tensor, stored: Tensors, generator: torch.Generator, tries: int = 16
+    ) -> tuple[Tensor, Tensor]:
         if not self._columns:
-            return self.theta[rows]
-        return self._propose(self.theta[rows], stored, tries if self.tied else 1, generator)[0]
+            return self.u[rows], self.theta[rows]
+        return self._propose(rows, stored, tries if self.tied else 1, generator)[:2]
 
-    def z_of(self, theta: Tensor, stored: Tensors) -> Tensor:
-        """Targets z (N, T) float64: u of parameters, values of derived quantities."""
+    def _targets(self, u: Tensor, theta: Tensor, stored: Tensors) -> Tensor:
+        """z (N, T) float64: u of parameters, values of derived quantities."""
         prior = self.simulator.prior
-        known = all(name in prior for name in self.targets)
-        derived = {} if known else self.simulator.derive(theta.to(self.device), stored)
-        columns = []
-        for name in self.targets:
-            if name in prior:
-                values = theta[:, prior.names.index(name)].numpy()
-                columns.append(torch.from_numpy(np.asarray(prior[name].cdf(values), dtype=float)).to(self.device))
-            else:
-                columns.append(derived[name].double())
-        return torch.stack(columns, dim=1)
+        if all(name in prior for name in self.targets):
+            return u[:, prior.columns(self.targets)]
+        known = dict(zip(prior.names, u.T, strict=True)) | self.simulator.derive(theta, stored)
+        return torch.stack([known[name].double() for name in self.targets], dim=1)
 
     def batch(self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True) -> tuple[Tensors, Tensor]:
         """x {"name": (n, ...)} and z (n, T) of the given rows, with fresh noise and (if asked) redrawn parameters."""
         stored = self._stored(rows)
         if redraw:
-            self.theta[rows] = self._redrawn(rows, stored, generator)
-        theta = self.theta[rows]
-        x = self.simulator.observe(stored, theta.to(self.device), generator_on(self.device, generator))
-        return x, self.z_of(theta, self._cheap(stored))
+            self.u[rows], self.theta[rows] = self._redrawn(rows, stored, generator)
+        u, theta = self.u[rows].to(self.device), self.theta[rows].to(self.device)
+        x = self.simulator.observe(stored, theta, generator_on(self.device, generator))
+        return x, self._targets(u, theta, self._cheap(stored))
 
     def epoch(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Row batches of one pass in random order; a row takes part with probability weight / max weight."""
@@ -157,6 +160,6 @@ class Draws:
         parts = []
         for rows in torch.multinomial(self.weight, n, replacement=True, generator=generator).split(ROWS_AT_ONCE):
             stored = self._stored(rows, self.simulator.derive_from)
-            theta = self._redrawn(rows, stored, generator)
-            parts.append(self.z_of(theta, stored))
+            u, theta = (part.to(self.device) for part in self._redrawn(rows, stored, generator))
+            parts.append(self._targets(u, theta, stored))
         return torch.cat(parts)

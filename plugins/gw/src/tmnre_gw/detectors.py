@@ -82,5 +82,9 @@ class Network:
         v = torch.stack([-sin_phi, cos_phi, torch.zeros_like(cos_phi)], dim=1)
         cos_psi, sin_psi = torch.cos(psi)[:, None], torch.sin(psi)[:, None]
         m, n = -u * sin_psi - v * cos_psi, -u * cos_psi + v * sin_psi
-        mm, nn, mn = (torch.einsum("ni,dij,nj->nd", a, self.tensors, b) for a, b in ((m, m), (n, n), (m, n)))
-        return torch.stack([mm - nn, 2 * mn], dim=2)
+        polarisations = torch.stack([_outer(m, m) - _outer(n, n), 2 * _outer(m, n)], dim=1)
+        return (polarisations.flatten(2) @ self.tensors.flatten(1).T).transpose(1, 2)
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    return a[:, :, None] * b[:, None, :]
