@@ -56,7 +56,7 @@ class OnDisk:
         self.shard = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
         self.first = torch.cumsum(sizes, 0) - sizes
         self.row_bytes = max(1, selection.nbytes // len(self.shard))
-        # a quarter each for validation, the shards in use, and those that a batch at their border still needs
+        # a quarter each: validation, its batches, the shards in use, those that a batch at their border needs
         self.window = max(1, int(budget / 4 / (self.row_bytes * float(sizes.double().mean()))))
         self._recent: OrderedDict[int, Tensors] = OrderedDict()
         self._held: Tensors = {}
