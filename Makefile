@@ -36,7 +36,7 @@ docs: install
 
 # long checks against independent answers; writes validation/results
 validate: install
-	TMNRE_FUZZ=10000 TMNRE_SLOW=1 $(BIN)/pytest tests/fuzz tests/examples
+	TMNRE_FUZZ=10000 TMNRE_SLOW=1 $(BIN)/pytest tests/fuzz tests/examples tests/suite/test_all_plugins.py
 	$(BIN)/python validation/kills.py
 	$(BIN)/python validation/linear_gaussian.py
 	$(BIN)/python validation/sbibm.py

@@ -78,7 +78,7 @@ def test_help_tells_exit_codes_and_options(here, capsys):
         (["re"], {"recipes", "report", "resume"}),
         (["run", "toy"], {"toy/line"}),
         (["show", "toy/l"], {"toy/line"}),
-        (["check", "to"], {"toy"}),
+        (["check", "to"], {"toy", "toy/line"}),
         (["run", "toy/line", "--noi"], {"--noise.sd"}),
         (["run", "toy/line", "--d"], {"--debug", "--disk-gib", "--dry-run"}),
         (["run", "toy/line", "--preset", ""], {"smoke"}),

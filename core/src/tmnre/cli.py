@@ -117,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
     report = command("report", commands.report, "write report.html of a run, finished or not")
     report.add_argument("folder", help="directory of the run")
     report.add_argument("--watch", action="store_true", help="write it again every ten seconds until the run ends")
-    command("check", commands.check, "run the conformance kit on a plugin").add_argument("plugin")
+    command("check", commands.check, "run the conformance kit on a plugin or recipe").add_argument("plugin")
     new = command("new-plugin", commands.new_plugin, "write an installable plugin to start from")
     new.add_argument("name", help="small letters, digits and _; the folder is tmnre-NAME")
     new.add_argument("--into", type=Path, default=Path(), help="folder to write it in; default: here")

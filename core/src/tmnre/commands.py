@@ -214,7 +214,7 @@ def report(known: argparse.Namespace, settings: list[str], arguments: list[str])
 
 def check(known: argparse.Namespace, settings: list[str], arguments: list[str]) -> int:
     """The conformance kit."""
-    find_plugin(known.plugin)
+    find_plugin(known.plugin.partition("/")[0])
     from tmnre.conformance import check as findings_of
 
     count = failed = 0

@@ -69,7 +69,7 @@ def candidates(words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> l
         return sorted(name for name in _presets(before[1]) if name.startswith(last))
     if given and given[-1].startswith("--"):
         return FILES
-    named = {"run": _recipes, "show": _recipes, "cite": _recipes, "check": _plugins, "completion": _shells}
+    named = {"run": _recipes, "show": _recipes, "cite": _recipes, "check": _checked, "completion": _shells}
     found = [name for name in named[command]() if name.startswith(last)] if command in named and not given else []
     return sorted(found) or FILES
 
@@ -82,8 +82,8 @@ def _shells() -> list[str]:
     return [*SCRIPTS]
 
 
-def _plugins() -> list[str]:
-    return list(discover()[0])
+def _checked() -> list[str]:
+    return [*discover()[0], *_recipes()]
 
 
 def _settings(recipe: str) -> list[str]:

@@ -113,15 +113,22 @@ def parse(
     given += [(name.replace("-", "_"), text, "") for name, text in _split(arguments)]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(recipe.settings)
-    checked = []
+    options = []
     for name, value, source in given:
         if name not in known:
             raise SettingsError(_unknown(name, known, source))
-        checked.append(f"--{name}={_text(value)}")
-        if not (isinstance(value, TEXT.get(known[name].type, object)) and _accepts(parser, checked[-1])):
-            raise SettingsError(f"setting {name}: expected {known[name].type}, got {value!r}{source}")
-    values = parser.instantiate(parser.parse_args(checked))
-    return recipe.settings(**vars(values))
+        if not isinstance(value, TEXT.get(known[name].type, object)):
+            raise SettingsError(_of_wrong_type(known[name], value, source))
+        options.append(f"--{name}={_text(value)}")
+    try:
+        values = parser.parse_args(options)
+    except ArgumentError as error:
+        # the parser takes as long over one option as over all
+        for option, (name, value, source) in zip(options, given, strict=True):
+            if not _accepts(parser, option):
+                raise SettingsError(_of_wrong_type(known[name], value, source)) from None
+        raise SettingsError(str(error)) from error
+    return recipe.settings(**vars(parser.instantiate(values)))
 
 
 def _accepts(parser: ArgumentParser, option: str) -> bool:
@@ -130,6 +137,10 @@ def _accepts(parser: ArgumentParser, option: str) -> bool:
     except ArgumentError:
         return False
     return True
+
+
+def _of_wrong_type(setting: Setting, value: Any, source: str) -> str:
+    return f"setting {setting.name}: expected {setting.type}, got {value!r}{source}"
 
 
 def _unknown(name: str, known: Mapping[str, Setting], source: str) -> str:

@@ -1,4 +1,4 @@
-"""The conformance kit that plugin authors run: `tmnre check PLUGIN`.
+"""The conformance kit that plugin authors run: `tmnre check PLUGIN`, or `tmnre check PLUGIN/RECIPE`.
 
 Every finding that failed says what to do.  A recipe whose files are not there is reported as skipped, with the reason.
 Checks yield what is wrong, in the order in which it should be mended; the first is reported.
@@ -37,17 +37,22 @@ class Finding:
         return f"{self.state:8s}{self.recipe:24s}{self.check}" + (f": {self.message}" if self.message else "")
 
 
-def check(plugin_name: str) -> Iterator[Finding]:
-    """All findings for a plugin, as they are made.
+def check(name: str) -> Iterator[Finding]:
+    """All findings for a plugin, or for one recipe "plugin/recipe", as they are made.
 
     Raises PluginError when it is not installed or cannot be loaded.
     """
+    plugin_name, slash, _ = name.partition("/")
     plugin = find_plugin(plugin_name)
+    if slash:
+        find_recipe(name)
+        yield from _recipe(name)
+        return
     yield _run(plugin_name, "discovery is light", _discovery_is_light, plugin_name)
     if not plugin.recipes:
         yield Finding(plugin_name, "has recipes", "FAILED", "name at least one RecipeEntry in Plugin(recipes=...)")
-    for name in plugin.recipes:
-        yield from _recipe(f"{plugin_name}/{name}")
+    for recipe in plugin.recipes:
+        yield from _recipe(f"{plugin_name}/{recipe}")
 
 
 def _recipe(name: str) -> Iterator[Finding]:

@@ -88,7 +88,7 @@ class Schedule:
 
     waveforms: tuple[int, ...] = (10_000, 10_000, 20_000, 40_000, 60_000, 100_000)
     """few while the region is wide and only to be cut; at least 50,000 in the last, fewer over-fit"""
-    steps: tuple[int, ...] = (600, 400, 500, 1000, 2000, 4500)
+    steps: tuple[int, ...] = (350, 200, 250, 450, 850, 2400)
     """optimiser steps of each round, batches of training.batch_size"""
 
 
