@@ -35,8 +35,8 @@ from tmnre_popsources.truncated import DetectedLists, Regions, SubThreshold, dra
 
 LOST = 2e-3
 """share of detected sources that may lie outside of their region, along each axis, in simulated maps"""
-POINTS, LISTS = 4000, 48
-"""draws of each posterior that are combined; lists of the Monte Carlo integral"""
+LISTS = 48
+"""of detections, drawn for the Monte Carlo integral over them"""
 POSTERIORS = ("sub-threshold", "detected", "combined", "direct")
 
 
@@ -70,6 +70,8 @@ class Effort:
     """optimiser steps of each round of r3 and of the direct ratio"""
     redraw_noise: bool = False
     """draw Poisson noise anew at every use of a map, instead of using the time for more maps"""
+    points: int = 4000
+    """draws of each ratio's posterior, at which the others are evaluated"""
     training: Training = Training(batch_size=128)
     """optimiser and machine, for all networks"""
 
@@ -234,23 +236,23 @@ class DetectionIsTruncation(Procedure):
         return near
 
     def _posteriors(self, r4, lists, sub, x_sub, direct, x) -> dict[str, dict[tuple[str, ...], MarginalPosterior]]:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator, points = torch.Generator().manual_seed(self.seed), self.effort.points
         weigh = partial(posteriors.log_detected, r4, lists["lists"], reference=lists["reference"])
-        u4 = r4.sample(lists["at"], POINTS, generator)
+        u4 = r4.sample(lists["at"], points, generator)
         # the posterior of the regions, by weight from that of the point estimates; normalised by the draws
         log_w4 = weigh(u4) - r4.log_density(lists["at"], u4)[0]
         kept = torch.isfinite(log_w4)
         log_norm = log_w4[kept].logsumexp(0) - np.log(len(u4))
-        rows = torch.multinomial((log_w4 - log_w4[kept].max()).exp().nan_to_num(), POINTS, True, generator=generator)
-        u3 = sub.sample(x_sub, POINTS, generator)
+        rows = torch.multinomial((log_w4 - log_w4[kept].max()).exp().nan_to_num(), points, True, generator=generator)
+        u3 = sub.sample(x_sub, points, generator)
         u = torch.cat([u3, u4[rows]])
         log_p3, log_p4 = sub.log_density(x_sub, u)[0], weigh(u) - log_norm
-        flat = torch.zeros(POINTS, dtype=torch.float64)
+        flat = torch.zeros(points, dtype=torch.float64)
         found = {
             "sub-threshold": (u3, flat),
             "detected": (u4, log_w4),
             "combined": (u, posteriors.combine(log_p3, log_p4)),
-            "direct": (direct.sample(x, POINTS, generator), flat),
+            "direct": (direct.sample(x, points, generator), flat),
         }
         return {name: posteriors.marginals_of(self.prior, self.prior.names, *of) for name, of in found.items()}
 

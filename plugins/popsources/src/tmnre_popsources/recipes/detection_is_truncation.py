@@ -123,6 +123,7 @@ SMOKE = {
     "effort.list_steps": (30,),
     "effort.maps": (400,),
     "effort.map_steps": (30,),
+    "effort.points": 500,
 }
 
 recipe = Recipe(
