@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import lightning
 import torch
@@ -66,9 +66,13 @@ class Source(Protocol):
     def batch(self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True) -> tuple[Any, ...]:
         """What rows hold, noise (and, if asked, redrawn parameters) drawn anew."""
 
+
+@runtime_checkable
+class Portable(Source, Protocol):
+    """A source whose batches can be made where training is."""
+
     def on(self, device: torch.device) -> Source:
-        """This source with batches made on a device; here: itself, whose batches come from the processor."""
-        return self
+        """This source with batches made on a device."""
 
 
 class Batches(IterableDataset):
@@ -158,7 +162,8 @@ def train_network(
 def training_and_validation(source: Source, settings: Training, seed: int, order: int = 0) -> tuple[Batches, Batches]:
     """Endless training batches, in another order for every `order`, and a validation pass that is always the same."""
     rows, held = source.split(settings.validation_fraction, seed)
-    source = source.on(batches_on(settings))
+    if isinstance(source, Portable):
+        source = source.on(batches_on(settings))
     batch_size = min(settings.batch_size, len(rows))
     return (
         Batches(source, rows, batch_size, seed + 2 * order, endless=True),

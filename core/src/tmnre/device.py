@@ -7,13 +7,13 @@ x = there.observe(stored, theta, generator_on(device, generator))
 
 from __future__ import annotations
 
-import io
-import pickle
+import copy
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tmnre.analysis import Training
 
@@ -35,28 +35,29 @@ def batches_on(settings: Training) -> torch.device:
 
 
 def moved(what: T, device: torch.device) -> T:
-    """A copy of any object that can be pickled, with all tensors in it on a device."""
+    """A deep copy of any object, with all tensors in it on a device."""
     return with_tensors(what, lambda tensor: tensor.to(device))
 
 
 def with_tensors(what: T, changed: Callable[[Tensor], Tensor]) -> T:
-    """A copy of any object that can be pickled, with others in place of all tensors in it."""
-    tensors: list[Tensor] = []
+    """A deep copy of any object, with others in place of all tensors in it."""
+    with _Copies(changed):
+        return copy.deepcopy(what)
 
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, part: Any) -> int | None:
-            if not isinstance(part, Tensor):
-                return None
-            tensors.append(part)
-            return len(tensors) - 1
 
-    class Unpickler(pickle.Unpickler):
-        def persistent_load(self, number: int) -> Tensor:
-            return changed(tensors[number])
+class _Copies(TorchFunctionMode):
+    """Under it, deep copies of tensors are what a function makes of them."""
 
-    buffer = io.BytesIO()
-    Pickler(buffer).dump(what)
-    return Unpickler(io.BytesIO(buffer.getvalue())).load()
+    def __init__(self, changed: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.changed = changed
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not Tensor.__deepcopy__:
+            return func(*args, **(kwargs or {}))
+        tensor, memo = args
+        memo[id(tensor)] = self.changed(tensor)
+        return memo[id(tensor)]
 
 
 def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:

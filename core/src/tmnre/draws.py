@@ -24,6 +24,8 @@ from tmnre.rows import Rows
 from tmnre.simulator import Simulator, Tensors
 
 ROWS_AT_ONCE = 1024
+TRIES = (2, 4, 10)
+"""proposals of a redraw; the later ones are for rows of which none before was accepted"""
 
 
 class Draws:
@@ -117,12 +119,16 @@ class Draws:
         names = self.simulator.derive_from
         return stored if names is None else {name: stored[name] for name in names}
 
-    def _redrawn(
-        self, rows: Tensor, stored: Tensors, generator: torch.Generator, tries: int = 16
-    ) -> tuple[Tensor, Tensor]:
-        if not self._columns:
-            return self.u[rows], self.theta[rows]
-        return self._propose(rows, stored, tries if self.tied else 1, generator)[:2]
+    def _redrawn(self, rows: Tensor, stored: Tensors, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """u and theta of rows, redrawn columns from the first accepted proposal, old where none is."""
+        u, theta, left, known = self.u[rows], self.theta[rows], torch.arange(len(rows)), self._cheap(stored)
+        for tries in (TRIES if self.tied else (1,)) if self._columns else ():
+            some = {name: array[left] for name, array in known.items()}
+            u[left], theta[left], share = self._propose(rows[left], some, tries, generator)
+            left = left[share == 0]
+            if not len(left):
+                break
+        return u, theta
 
     def _targets(self, u: Tensor, theta: Tensor, stored: Tensors) -> Tensor:
         """z (N, T) float64: u of parameters, values of derived quantities."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tmnre.analysis import Training
-from tmnre.descent import Source, train_network
+from tmnre.descent import train_network
 from tmnre_fields.forward import FieldModel
 from tmnre_fields.information import Information
 from tmnre_fields.network import InformationNet
@@ -23,7 +23,7 @@ from tmnre_fields.posterior import Posterior
 
 
 @dataclass(frozen=True)
-class Simulations(Source):
+class Simulations:
     """Fields z (N, C, *mode_shape), their signals (N, V, *grid), and P (N or 1, C, *mode_shape)."""
 
     model: FieldModel

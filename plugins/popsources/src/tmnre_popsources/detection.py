@@ -26,7 +26,6 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from tmnre import Prior, UNet
-from tmnre.descent import Source
 from tmnre.simulator import Tensors
 from tmnre_popsources.patch import Scene, Sources
 
@@ -139,7 +138,7 @@ def detection_loss(network: nn.Module, batch: tuple[Tensors, Truth]) -> Tensor:
     return entropy + loss.sum((1, 2, 3)).mean()
 
 
-class MapsWithTruth(Source):
+class MapsWithTruth:
     """Source of training batches: maps of populations from the prior, drawn anew, and what there is to find in them."""
 
     def __init__(self, scene: Scene, prior: Prior, log_fluxes: np.ndarray, *, rows: int, seed: int) -> None:

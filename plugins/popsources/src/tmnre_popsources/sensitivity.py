@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmnre import Prior, ResidualBlock, Standardise
-from tmnre.descent import Source
 from tmnre_popsources.detection import DetectionNet, Threshold, find, match
 from tmnre_popsources.patch import Scene, Sources
 
@@ -60,7 +59,7 @@ def inputs_of(sources: Sources, theta: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Trials(Source):
+class Trials:
     """What became of the sources of simulated maps: network inputs (S, 3 + D), whether found (S,); of the detections
     their measured ln F (D,), and those of their sources with the pulls of l, b and ln F (D, 4), NaN where spurious."""
 
