@@ -121,7 +121,8 @@ class Draws:
 
     def _redrawn(self, rows: Tensor, stored: Tensors, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """u and theta of rows, redrawn columns from the first accepted proposal, old where none is."""
-        u, theta, left, known = self.u[rows], self.theta[rows], torch.arange(len(rows)), self._cheap(stored)
+        u, theta, left = self.u[rows], self.theta[rows], torch.arange(len(rows))
+        known = self._cheap(stored) if self.tied else {}
         for tries in (TRIES if self.tied else (1,)) if self._columns else ():
             some = {name: array[left] for name, array in known.items()}
             u[left], theta[left], share = self._propose(rows[left], some, tries, generator)
