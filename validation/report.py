@@ -204,7 +204,7 @@ SECTIONS = {
     "sbibm": sbibm,
     "gw/demo": gw_demo,
     "gw/gw150914": gw150914,
-    "Other binaries with the defaults of gw/gw150914": gw_injections,
+    "Other binaries with the defaults that gw/gw150914 had then": gw_injections,
 }
 
 

@@ -1,4 +1,4 @@
-"""gw/demo killed outright while it simulates and while it trains: `tmnre resume` ends with the same bits."""
+"""gw/demo killed outright inside and between its rounds: `tmnre resume` ends with the same bits."""
 
 import os
 import signal
@@ -27,9 +27,10 @@ def _posterior(folder):
         return {f"{key}/{name}": file[key][name][:].tobytes() for key in file for name in file[key]}
 
 
-def test_killed_twice_and_resumed_is_bit_for_bit_the_same(tmp_path):
+def test_killed_three_times_and_resumed_is_bit_for_bit_the_same(tmp_path):
     whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
     moments = {
+        "between rounds": lambda: (killed / "rounds/00/DONE").exists(),
         "simulating round 1": lambda: list(killed.glob("store/01_*")),
         "training round 1": lambda: "training" in log.read_text().partition("round 1:")[2],
     }

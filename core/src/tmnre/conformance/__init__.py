@@ -37,8 +37,8 @@ class Finding:
         return f"{self.state:8s}{self.recipe:24s}{self.check}" + (f": {self.message}" if self.message else "")
 
 
-def check(name: str) -> Iterator[Finding]:
-    """All findings for a plugin, or for one recipe "plugin/recipe", as they are made.
+def check(name: str, *, smoke: bool = True) -> Iterator[Finding]:
+    """All findings for a plugin, or for one recipe "plugin/recipe", as they are made; if asked, without smoke runs.
 
     Raises PluginError when it is not installed or cannot be loaded.
     """
@@ -46,16 +46,16 @@ def check(name: str) -> Iterator[Finding]:
     plugin = find_plugin(plugin_name)
     if slash:
         find_recipe(name)
-        yield from _recipe(name)
+        yield from _recipe(name, smoke)
         return
     yield _run(plugin_name, "discovery is light", _discovery_is_light, plugin_name)
     if not plugin.recipes:
         yield Finding(plugin_name, "has recipes", "FAILED", "name at least one RecipeEntry in Plugin(recipes=...)")
     for recipe in plugin.recipes:
-        yield from _recipe(f"{plugin_name}/{recipe}")
+        yield from _recipe(f"{plugin_name}/{recipe}", smoke)
 
 
-def _recipe(name: str) -> Iterator[Finding]:
+def _recipe(name: str, smoke: bool) -> Iterator[Finding]:
     try:
         recipe = find_recipe(name)
     except PluginError as error:
@@ -83,7 +83,7 @@ def _recipe(name: str) -> Iterator[Finding]:
     if isinstance(work, Analysis):
         for title, of_analysis in (*SIMULATOR_CHECKS, *EMBEDDING_CHECKS):
             yield _run(name, title, of_analysis, work)
-    if SMOKE in recipe.presets:
+    if smoke and SMOKE in recipe.presets:
         yield _run(name, "smoke preset runs", smoke_runs, (name, recipe, work))
 
 
