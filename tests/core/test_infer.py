@@ -17,6 +17,8 @@ NAMES = ("a", "b", "c")
 CELLS = 16
 # the goal of the project for a linear Gaussian model; 16 cells filled by n independent draws add 15 / (8 n) on average
 JSD = 0.01
+# a third of the default's time
+SMALL = Training(batch_size=256, accelerator="cpu")
 
 
 def jensen_shannon(p, q):
@@ -52,7 +54,9 @@ def observe(simulator, seed):
 def run(linear_gaussian):
     """One round on 8,000 simulations, with the exact mean and covariance."""
     x = observe(linear_gaussian, 5)
-    result = infer(linear_gaussian, {"x": x}, [*NAMES, ("a", "b")], simulations=8000, rounds=1, quiet=True)
+    result = infer(
+        linear_gaussian, {"x": x}, [*NAMES, ("a", "b")], simulations=8000, rounds=1, training=SMALL, quiet=True
+    )
     return result, *linear_gaussian.posterior(x)
 
 
@@ -94,7 +98,7 @@ def test_truncated_rounds_reach_the_exact_posterior(linear_gaussian):
     simulator = dataclasses.replace(linear_gaussian, noise=0.05)
     rng = np.random.default_rng(5)
     x = simulator.simulate(rng.standard_normal((1, 3)), rng)["x"][0]
-    result = infer(simulator, {"x": x}, NAMES, simulations=5000, rounds=3, quiet=True)
+    result = infer(simulator, {"x": x}, NAMES, simulations=4000, rounds=3, training=SMALL, quiet=True)
     mean, covariance = simulator.posterior(x)
     assert not result.rounds[-1]["warm_start"]
     checks = {check["name"]: check["passed"] for check in result.rounds[-1]["diagnostics"]}
@@ -242,8 +246,10 @@ class Square(tmnre.Simulator):
         return {"x": stored["x"] + 0.02 * torch.randn(stored["x"].shape, generator=generator)}
 
 
-def test_two_modes_leave_a_gap_and_their_shares():
-    result = infer(Square(), {"x": np.array([0.49])}, ["a"], simulations=8000, rounds=3, quiet=True)
+def test_two_modes_leave_a_gap_and_their_shares(tmp_path):
+    stages = (Stage(4000, steps=150), Stage(4000, steps=150), Stage(6000, steps=400))
+    analysis = Analysis(Square(), {"x": np.array([0.49])}, ["a"], stages=stages, training=SMALL)
+    result = Rounds(analysis, tmp_path, progress=partial(tqdm, disable=True), say=lambda _: None).run()
     gaps = np.array(result.rounds[-1]["region"]["gaps"]["a"])
     # the modes are at quantiles 0.15 and 0.85, with sd 0.02 / 1.4 / 2 = 0.007; a network may leave islands between them
     assert 0.15 + 5 * 0.007 < gaps[0, 0] < 0.3 and 0.7 < gaps[-1, 1] < 0.85 - 5 * 0.007

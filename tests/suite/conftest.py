@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,8 +72,8 @@ plugin = Plugin({name!r}, {api}, "a toy", {{"line": RecipeEntry("{package}.recip
 class Site:
     """A folder of installed distributions, and the command line run with it."""
 
-    def __init__(self, folder: Path, warm: subprocess.Popen) -> None:
-        self.folder, self.warm = folder, warm
+    def __init__(self, folder: Path, command_line) -> None:
+        self.folder, self.command_line = folder, command_line
 
     def install(
         self, distribution: str, plugin: str, *, module: str | None = None, api: int = 1, recipe: str = TOY_RECIPE
@@ -100,31 +100,23 @@ class Site:
         """Run code."""
         return subprocess.run([sys.executable, "-c", code], env=self.environment, capture_output=True, text=True)
 
-    def tmnre(self, *arguments: str) -> subprocess.CompletedProcess:
+    def start(self, *arguments: Any, out: Path, err: Path | None = None):
+        """Start the command line."""
+        return self.command_line.start(*arguments, environment=self.environment, out=out, err=err)
+
+    def tmnre(self, *arguments: Any) -> subprocess.CompletedProcess:
         """Run the command line."""
-        said = {name: str(self.folder / name) for name in ("stdout", "stderr")}
-        request = {"arguments": [str(word) for word in arguments], "environment": self.environment, **said}
-        self.warm.stdin.write(json.dumps(request) + "\n")
-        self.warm.stdin.flush()
-        code = int(self.warm.stdout.readline())
-        return subprocess.CompletedProcess(arguments, code, *(Path(path).read_text() for path in said.values()))
-
-
-@pytest.fixture(scope="session")
-def warm():
-    """The process that runs command lines."""
-    command = [sys.executable, str(Path(__file__).with_name("warm.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield process
-        process.stdin.close()
+        said = {name: self.folder / name for name in ("out", "err")}
+        code = self.start(*arguments, **said).wait()
+        return subprocess.CompletedProcess(arguments, code, *(path.read_text() for path in said.values()))
 
 
 @pytest.fixture
-def site(tmp_path, warm):
+def site(tmp_path, command_line):
     """No plugins beside those of the environment."""
     folder = tmp_path / "site"
     folder.mkdir()
-    return Site(folder, warm)
+    return Site(folder, command_line)
 
 
 @pytest.fixture

@@ -44,36 +44,26 @@ def test_run_leaves_what_it_promises_and_repeats(toy, tmp_path):
 
 
 def test_killed_and_interrupted_runs_go_on_to_the_same_end(toy, tmp_path):
-    # a shell's background job ignores it, and so would its children
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     whole, out = tmp_path / "whole", tmp_path / "out"
     settings = ("--workers", "2", "--pause_s", "0.3")
-    command = ["run", "toy/line", "--out", str(out), *settings]
+    command = ["run", "toy/line", "--out", out, *settings]
 
     def shards():
         return len(list((out / "store").glob("00_*")))
 
     for moment, how in itertools.product(("simulating", "training"), (signal.SIGKILL, signal.SIGINT)):
         log, before = tmp_path / f"{moment}-{how.name}", shards()
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tmnre.cli", *command],
-                env=toy.environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process = toy.start(*command, out=log)
         while not (shards() > before if moment == "simulating" else "step" in log.read_text()):
             assert process.poll() is None, log.read_text()
             time.sleep(0.01)
-        # as a terminal does: to every process of the group
-        os.killpg(process.pid, how)
-        ended, said = process.wait(timeout=60), log.read_text()
+        process.signal(how)
+        ended, said = process.wait(), log.read_text()
         if how == signal.SIGINT:
             assert ended == 130 and "Traceback" not in said, said
             assert said.endswith(f"tmnre: interrupted; go on with: tmnre resume {out}\n")
         assert not (out / "posterior.h5").exists()
-        command = ["resume", str(out)]
+        command = ["resume", out]
     assert toy.tmnre("resume", out).returncode == 0
     assert toy.tmnre("run", "toy/line", "--out", whole, *settings).returncode == 0
     assert posterior(out) == posterior(whole)

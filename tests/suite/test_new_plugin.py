@@ -21,11 +21,11 @@ def installed(tmp_path_factory):
     return folder, {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
-def test_it_conforms(installed):
+def test_it_conforms(installed, command_line, tmp_path):
     _, environment = installed
-    command = [sys.executable, "-m", "tmnre.cli", "check", "cooling_rate"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and ", 0 failed" in done.stdout, done.stdout + done.stderr
+    code = command_line.start("check", "cooling_rate", environment=environment, out=tmp_path / "said").wait()
+    said = (tmp_path / "said").read_text()
+    assert code == 0 and ", 0 failed" in said, said
 
 
 def test_its_own_tests_pass(installed):

@@ -23,7 +23,7 @@ DIRECT = 0.02
 """a contour that fills more of its ellipsoid or box than this is sampled by rejection"""
 REACH = 1.1
 """the ellipsoid is larger by this than the farthest of the points; they leave about 1 / LIVE of the volume outside"""
-AT_ONCE = 10_000
+AT_ONCE = 1024
 
 
 class Surface:

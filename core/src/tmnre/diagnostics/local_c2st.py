@@ -112,10 +112,9 @@ def local_statistics(
     batches = [
         rows for _ in range(EPOCHS) for rows in torch.randperm(len(x), generator=generator).tensor_split(BATCHES)
     ]
-    inputs = true.shape[1]
     start = [
-        torch.empty(1, *shape).uniform_(-1, 1, generator=generator) / math.sqrt(shape[0])
-        for shape in ((inputs, HIDDEN), (HIDDEN, 1))
+        torch.empty(rows, HIDDEN).uniform_(-1, 1, generator=generator) / math.sqrt(inputs)
+        for rows, inputs in ((true.shape[1], true.shape[1]), (1, HIDDEN))
     ]
     for group in signs.split(GROUP):
         yield _train(true, drawn, points, group, start, batches).double().numpy()
@@ -126,19 +125,20 @@ def _train(
 ) -> Tensor:
     """t (M,) at points (S, I) of M classifiers of true (N, I) from drawn (N, I); signs (M, N), -1 swaps the labels."""
     m = len(signs)
-    weights = [w.repeat(m, 1, 1).requires_grad_() for w in start]
+    # side by side, so that one product serves all
+    weights = [start[0].repeat(1, m).requires_grad_(), start[1].repeat(m, 1).requires_grad_()]
 
     def logits(z: Tensor) -> Tensor:
-        """(M, N) from z (N, I)."""
-        return (F.relu(z.expand(m, -1, -1) @ weights[0]) @ weights[1])[..., 0]
+        """(N, M) from z (N, I)."""
+        return (F.relu(z @ weights[0]).unflatten(1, (m, -1)) * weights[1]).sum(2)
 
-    optimiser = torch.optim.AdamW(weights, lr=0.01, weight_decay=1.0)
+    optimiser = torch.optim.AdamW(weights, lr=0.01, weight_decay=1.0, fused=True)
     for rows in batches:
-        s = signs[:, rows]
-        loss = F.softplus(-s * logits(true[rows])).mean(1) + F.softplus(s * logits(drawn[rows])).mean(1)
+        s = signs[:, rows].T
+        wrong = torch.cat([-s, s]) * logits(torch.cat([true[rows], drawn[rows]]))
         optimiser.zero_grad()
         # every network has its own weights: the gradient of the sum is that of each
-        loss.sum().backward()
+        (F.softplus(wrong).sum() / len(rows)).backward()
         optimiser.step()
     with torch.no_grad():
-        return ((torch.sigmoid(logits(points)) - 0.5) ** 2).mean(1)
+        return ((torch.sigmoid(logits(points)) - 0.5) ** 2).mean(0)

@@ -38,7 +38,7 @@ def test_posterior_is_the_exact_one():
         {"counts": counts.astype("f4")},
         list(simulator.prior.names),
         simulations=4000,
-        rounds=3,
+        rounds=2,
         embedding=CountsNet,
         training=tmnre.Training(batch_size=256, threads=1),
         quiet=True,

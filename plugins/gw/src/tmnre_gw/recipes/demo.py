@@ -75,9 +75,9 @@ class Settings:
     """lal waveform; spins are zero"""
     network: str = "compressed"
     """compressed (SVD coefficients, best per step on CPUs) or cnn (1D CNN on time series)"""
-    waveforms: tuple[int, ...] = (4000, 4000, 4000, 8000)
+    waveforms: tuple[int, ...] = (4000, 4000, 4000, 11_000)
     """waveforms that train each round; with mass the only thing to simulate, few are enough"""
-    steps: tuple[int, ...] = (400, 400, 600, 5000)
+    steps: tuple[int, ...] = (400, 400, 600, 4000)
     """optimiser steps of each round"""
     truncation: Truncation = field(default_factory=lambda: Truncation(epsilon=1e-4, warm_start_ratio=0.1))
     """how the region shrinks"""
