@@ -285,5 +285,5 @@ def test_a_settled_region_gets_what_the_budget_has_left(linear_gaussian, tmp_pat
     rounds = budgeted(linear_gaussian, tmp_path, (Stage(200, steps=30, added=True),) * 4, stop_ratio=0.0).rounds
     assert [r["simulated"] for r in rounds] == [200, 200, 400]
     x = {"x": observe(linear_gaussian, 3)}
-    result = infer(linear_gaussian, x, ["a"], budget=600, rounds=3, training=SHORT, quiet=True)
-    assert 200 < result.simulations <= 600
+    result = infer(linear_gaussian, x, ["a"], budget=400, rounds=2, training=SHORT, quiet=True)
+    assert 200 < result.simulations <= 400

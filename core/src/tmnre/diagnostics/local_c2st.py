@@ -36,7 +36,7 @@ from tmnre.diagnostics.shapes import shaped
 
 HIDDEN, EPOCHS, BATCHES = 16, 5, 10
 """hidden units; passes over the simulations, few, since longer training only fits noise; batches in each"""
-GROUP, ENOUGH = 100, 20
+GROUP, ENOUGH = 50, 20
 """networks trained at a time, and nulls above t after which no more are needed"""
 
 
