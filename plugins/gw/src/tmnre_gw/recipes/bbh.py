@@ -307,7 +307,7 @@ SMOKE = {
 }
 QUICK = {
     "schedule.waveforms": (10_000, 10_000, 20_000, 40_000, 60_000),
-    "schedule.steps": (350, 200, 250, 450, 850),
+    "schedule.steps": (250, 150, 200, 400, 850),
 }
 
 recipe = Recipe(
