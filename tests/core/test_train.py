@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 import tmnre
 from tmnre import Stage, Training, train
-from tmnre.descent import FEWEST_VALIDATIONS, RESTARTS, SLOWER, TrainingError, precision_on_this_machine
+from tmnre.descent import FEWEST_VALIDATIONS, RESTARTS, SLOWER, TrainingError
+from tmnre.machine import precision_on_this_machine
 from tmnre.rounds import Rounds
 
 X = {"x": np.array([0.3, -0.2, 0.1, 0.4])}

@@ -26,15 +26,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from tmnre.analysis import Training
-from tmnre.device import batches_on, trains_on_cpu
+from tmnre.device import batches_on
+from tmnre.machine import precision_on_this_machine
 
 FEWEST_VALIDATIONS, MOST_VALIDATIONS, PER_PASS = 10, 50, 4
 """in a cycle, and steps to each validated batch, which costs a third of one: about a tenth of the time validates"""
 RESTARTS, SLOWER = 3, 0.1
 """how often a cycle that diverged starts again, and the factor on its peak learning rate"""
-
-WITHOUT_BF16 = ("NO AVX", "AVX2")
-"""instruction sets, in torch's words, that compute nothing in bf16"""
 
 PER_DEVICE = 15_485_863
 """between the seeds of the devices; a prime, and less than the 32 bits that torch keeps of a seed"""
@@ -297,15 +295,6 @@ def _cycle(module: _Module, batches: tuple[Batches, Batches], acceptable: float,
     if not any(point["validation"] <= acceptable for point in curve.points):
         raise _DivergedError(f"the validation loss never was below {acceptable:.3g}, where a useless ratio has it")
     module.network.load_state_dict(curve.best_state)
-
-
-def precision_on_this_machine(settings: Training) -> str:
-    """The settings' precision, or single where that is bf16 and a processor without such arithmetic would train.
-
-    x86 before AVX-512 has none: torch emulates it there, a hundred times slower than single precision.
-    """
-    emulated = trains_on_cpu(settings) and torch.backends.cpu.get_cpu_capability() in WITHOUT_BF16
-    return "32-true" if emulated and settings.precision.startswith("bf16") else settings.precision
 
 
 def steps_between(steps: int, passes: float) -> int:

@@ -15,7 +15,6 @@ more than it may keep goes in windows: simulate one, train on it, discard it, an
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -31,11 +30,11 @@ from tqdm import tqdm
 from tmnre.analysis import Analysis, Stage, Training
 from tmnre.asked import Asked
 from tmnre.contour import Contour
-from tmnre.descent import precision_on_this_machine
 from tmnre.draws import Draws
 from tmnre.ensemble import mean
 from tmnre.evaluate import calibration, goodness_of_fit
 from tmnre.files import read_json, write_json, write_whole
+from tmnre.machine import half_of_memory, precision_on_this_machine, torch_threads
 from tmnre.members import new_members
 from tmnre.posterior import of_heads, of_joints
 from tmnre.ratio import RatioEstimator
@@ -261,7 +260,7 @@ class Rounds:
     ) -> tuple[list[RatioEstimator], list[list[dict[str, float]]]]:
         """Members of the ensemble, each the best of its candidates, and their training curves."""
         members, curves = [], []
-        with self._threads():
+        with torch_threads(self.analysis.training.threads):
             for order, candidates in enumerate(new):
                 member, curve = fit(
                     candidates,
@@ -303,9 +302,6 @@ class Rounds:
             f"allowed in memory; training reads them from disk"
         )
         return OnDisk(selection, self.memory)
-
-    def _threads(self):
-        return torch_threads(self.analysis.training.threads)
 
     def _log_volume(self, number: int) -> float:
         if number == 0:
@@ -382,11 +378,6 @@ class Rounds:
         return Result(ordered, records, dict(self.analysis.truth), dict(self.analysis.labels), curves)
 
 
-def half_of_memory() -> float:
-    """Half of the machine's memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
-
-
 class _Stopwatch:
     """Seconds by part of the work."""
 
@@ -403,18 +394,3 @@ class _Stopwatch:
 def _joined(before: list[dict[str, float]], after: list[dict[str, float]]) -> list[dict[str, float]]:
     """Two training curves, one after the other."""
     return [*before, *({**point, "step": before[-1]["step"] + point["step"]} for point in after)]
-
-
-class torch_threads:  # noqa: N801 - a context manager, used like a function
-    """Run with the given number of torch threads (None: leave it) and restore the old one."""
-
-    def __init__(self, threads: int | None) -> None:
-        self.threads = threads if threads is None else min(threads, os.cpu_count() or 1)
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        if self.threads:
-            torch.set_num_threads(self.threads)
-
-    def __exit__(self, *_) -> None:
-        torch.set_num_threads(self.before)

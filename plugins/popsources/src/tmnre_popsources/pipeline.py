@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from tmnre import Analysis, DeepSet, MarginalPosterior, Place, Prior, Procedure, Result, Stage, Training
 from tmnre.descent import train_network
 from tmnre.files import write_whole
-from tmnre.rounds import Rounds, torch_threads
+from tmnre.machine import torch_threads
+from tmnre.rounds import Rounds
 from tmnre_popsources import catalogue, detection, posteriors, sensitivity
 from tmnre_popsources.detection import DetectionNet, Detections, Threshold
 from tmnre_popsources.histograms import ZoneHistograms, bin_edges, patch_neighbours, patch_zones
