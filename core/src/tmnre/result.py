@@ -223,10 +223,10 @@ class Result:
                     group.attrs["names"] = list(names)
                     if marginal.log_evidence is not None:
                         group.attrs["log_evidence"] = marginal.log_evidence
-                    group.create_dataset("samples", data=marginal.samples.astype("f8"), compression="gzip")
-                    group.create_dataset("log_ratios", data=marginal.log_ratios.astype("f4"), compression="gzip")
+                    group.create_dataset("samples", data=marginal.samples.astype("f8"))
+                    group.create_dataset("log_ratios", data=marginal.log_ratios.astype("f4"))
                     log_weights = np.log(np.maximum(marginal.weights, 1e-300))
-                    group.create_dataset("log_weights", data=log_weights.astype("f4"), compression="gzip")
+                    group.create_dataset("log_weights", data=log_weights.astype("f4"))
 
         write_whole(path, write)
 
