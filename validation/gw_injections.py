@@ -252,6 +252,7 @@ def main() -> None:
             "injection": number,
             "truth": truth,
             "waveforms": result.simulations,
+            "steps": sum(record["steps"] for record in result.rounds),
             # of the rounds, so that it holds for a run that was resumed
             "wall_s": round(sum(sum(record["seconds"].values()) for record in result.rounds)),
             "rank_of_truth": {n: float(_rank(result, n, truth[n])) for n in COMPARED},
