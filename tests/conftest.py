@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,12 @@ class Started:
             self._code = self._ask("poll", self.process)
         return self._code
 
-    def wait(self) -> int:
+    def wait(self, timeout_s: float = 600) -> int:
         """Its exit code, when it has ended."""
-        if self._code is None:
-            self._code = self._ask("wait", self.process)
+        end = time.monotonic() + timeout_s
+        while self.poll() is None:
+            assert time.monotonic() < end, f"process {self.process} goes on after {timeout_s} s"
+            time.sleep(0.01)
         return self._code
 
     def signal(self, number: signal.Signals) -> None:

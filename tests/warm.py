@@ -4,7 +4,6 @@ Reads one JSON request per line and answers each with one number:
 
     {"start": [arguments, environment, stdout, stderr]}    its process, in a session of its own; files are appended to
     {"poll": process}                                      its exit code, or null while it runs
-    {"wait": process}                                      its exit code, when it has ended
 """
 
 import json
@@ -47,14 +46,14 @@ def start(arguments: list[str], environment: dict[str, str], stdout: str, stderr
         os._exit(code)
 
 
-def ended(process: int, options: int = 0) -> int | None:
-    """Its exit code, as `subprocess` gives it."""
-    found, status = os.waitpid(process, options)
+def poll(process: int) -> int | None:
+    """Its exit code, as `subprocess` gives it, or None while it runs."""
+    found, status = os.waitpid(process, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if found else None
 
 
 if __name__ == "__main__":
     for line in sys.stdin:
         ((what, given),) = json.loads(line).items()
-        answer = start(*given) if what == "start" else ended(given, os.WNOHANG if what == "poll" else 0)
+        answer = start(*given) if what == "start" else poll(given)
         print(json.dumps(answer), flush=True)

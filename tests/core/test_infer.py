@@ -17,7 +17,7 @@ NAMES = ("a", "b", "c")
 CELLS = 16
 # the goal of the project for a linear Gaussian model; 16 cells filled by n independent draws add 15 / (8 n) on average
 JSD = 0.01
-# a third of the default's time
+# half of the default's batches
 SMALL = Training(batch_size=256, accelerator="cpu")
 
 

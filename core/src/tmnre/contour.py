@@ -24,6 +24,7 @@ DIRECT = 0.02
 REACH = 1.1
 """the ellipsoid is larger by this than the farthest of the points; they leave about 1 / LIVE of the volume outside"""
 AT_ONCE = 1024
+"""points, few enough for what a network makes of them to stay in cache"""
 
 
 class Surface:
