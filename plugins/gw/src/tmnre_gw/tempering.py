@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import optimize
 from tqdm import tqdm
 
 from tmnre.region import Box
 from tmnre.result import MarginalPosterior
 from tmnre.rows import InMemory, OnDisk
 from tmnre.simulator import Tensors
+from tmnre_gw.importance import effective_size, largest_step, log_largest, systematic, weights_at
 from tmnre_gw.likelihood import Likelihood
 
 PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * np.pi), "psi": np.pi}
@@ -137,7 +137,7 @@ class Sampler:
                 w = np.exp(step * (apart - apart.max()))
                 log_z += np.log(w.mean()) + step * apart.max()
                 variance += w.var() / w.mean() ** 2 / len(w)
-                population = population.chosen(_systematic(w, how.particles, rng))
+                population = population.chosen(systematic(w, how.particles, rng))
                 if beta < 1:
                     for _ in range(how.sweeps):
                         self._sweep(population, beta)
@@ -188,18 +188,18 @@ class Sampler:
             raise ValueError("no stored simulation has a likelihood; the region and the data do not belong together")
         apart = log_l - log_slow - log_fast  # weights (q^(1 - beta) L^beta) / q_fast
         beta = largest_step(apart, log_slow, 1.0, 2 * how.particles)
-        total = _weights(apart, log_slow, beta)
-        log_z = np.log(total.mean()) + _largest(apart, log_slow, beta) + self._log_volume()
-        rows_of = _systematic(total, how.particles, rng)
+        total = weights_at(apart, log_slow, beta)
+        log_z = np.log(total.mean()) + log_largest(apart, log_slow, beta) + self._log_volume()
+        rows_of = systematic(total, how.particles, rng)
         start = u[which[rows_of]].copy()
         start[:, self.fast] = fast[rows_of]
         stored = rows.take(torch.from_numpy(which[rows_of]))
         stored = {"h": stored["h"].clone(), "inner": self.likelihood.inner(stored["h"])}
         log_q = self._log_q(start, (*self.slow, *self.fast))
         population = Population(start, stored, self._log_l(start, stored), log_q, which[rows_of])
-        at_one = _weights(apart, log_slow, 1.0)
-        efficiency = _effective_size(at_one) / len(at_one)
-        return population, beta, log_z, 1 / _effective_size(total) - 1 / len(total), efficiency, len(total)
+        at_one = weights_at(apart, log_slow, 1.0)
+        efficiency = effective_size(at_one) / len(at_one)
+        return population, beta, log_z, 1 / effective_size(total) - 1 / len(total), efficiency, len(total)
 
     def _log_q(self, u: np.ndarray, columns: Sequence[int]) -> np.ndarray:
         """ln q (N,) of some columns of u (N, D)."""
@@ -377,41 +377,3 @@ def _mirrored(prior) -> list[int]:
         return []
     even = [np.allclose(prior[n].quantile(levels) + prior[n].quantile(1 - levels), np.pi, atol=1e-6) for n in names]
     return prior.columns(names) if all(even) else []
-
-
-def largest_step(log_l: np.ndarray, log_w: np.ndarray | float, most: float, effective: float) -> float:
-    """The largest inverse temperature, at most `most`, at which weights exp(log_w + beta log_l) leave so many draws
-    effective."""
-
-    def excess(beta: float) -> float:
-        return _effective_size(_weights(log_l, log_w, beta)) - effective
-
-    if excess(most) > 0:
-        return most
-    if excess(0.0) <= 0:
-        return 0.0
-    return float(optimize.brentq(excess, 0.0, most))
-
-
-def _largest(log_l: np.ndarray, log_w: np.ndarray | float, beta: float) -> float:
-    return float((_tempered(log_l, beta) + log_w).max())
-
-
-def _tempered(log_l: np.ndarray, beta: float) -> np.ndarray:
-    return np.where(np.isfinite(log_l), beta * log_l, -np.inf) if beta else np.where(np.isfinite(log_l), 0.0, -np.inf)
-
-
-def _weights(log_l: np.ndarray, log_w: np.ndarray | float, beta: float) -> np.ndarray:
-    log_total = _tempered(log_l, beta) + log_w
-    return np.exp(log_total - log_total.max())
-
-
-def _effective_size(w: np.ndarray) -> float:
-    return float(w.sum() ** 2 / np.square(w).sum())
-
-
-def _systematic(w: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n rows in proportion to weights, each at least the whole part of its share."""
-    levels = (rng.random() + np.arange(n)) / n
-    rows = np.searchsorted(np.cumsum(w) / w.sum(), levels)
-    return rng.permutation(np.minimum(rows, len(w) - 1))
