@@ -74,3 +74,10 @@ def test_rounds_show_regions_and_kept_weights_are_marked():
     kept = training_figure([CURVE]).axes[0].lines[2]
     best = min(CURVE, key=lambda point: point["validation"])
     assert (kept.get_xdata()[0], kept.get_ydata()[0]) == (best["step"], best["validation"])
+
+
+def test_the_last_width_leaves_out_what_lies_between_modes():
+    last = RECORDS[-1]["region"]
+    split = {**RECORDS[-1], "region": {**last, "gaps": {"a": [[0.45, 0.52]]}}}
+    notes = [text.get_text() for text in rounds_figure([*RECORDS[:-1], split], ["a"]).axes[0].texts]
+    assert notes == ["0.13", "last width"]

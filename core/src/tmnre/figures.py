@@ -109,7 +109,8 @@ def rounds_figure(
     for y, name in enumerate(names):
         low, high = regions[-1][name]
         parameter = name in records[-1]["region"]["cube"]
-        note = f"{high - low:.2g}" if parameter else f"{low:.3g} to {high:.3g}"
+        left_out = sum(b - a for a, b in records[-1]["region"].get("gaps", {}).get(name, ()))
+        note = f"{high - low - left_out:.2g}" if parameter else f"{low:.3g} to {high:.3g}"
         bars.text(1.02, y, note, va="center", fontsize=8, color=INK)
         for k, (low, high) in enumerate(_shares([region.get(name, EVERYTHING) for region in regions], parameter)):
             # a region too narrow to be seen keeps a visible width
