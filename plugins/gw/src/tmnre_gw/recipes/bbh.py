@@ -88,8 +88,11 @@ class Schedule:
 
     waveforms: tuple[int, ...] = (10_000, 10_000, 20_000, 40_000, 60_000, 100_000)
     """few while the region is wide and only to be cut; at least 50,000 in the last, fewer over-fit"""
-    steps: tuple[int, ...] = (350, 200, 250, 450, 850, 2400)
+    steps: tuple[int, ...] = (350, 200, 250, 450, 850, 3200)
     """optimiser steps of each round, batches of training.batch_size"""
+    afresh: tuple[int, ...] = (-2, -1)
+    """rounds, -1 the last, that start from random weights; the others only where the region shrank to less than
+    truncation.warm_start_ratio"""
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ def build(settings: Settings) -> Analysis | Procedure:
         simulator,
         observation,
         marginals,
-        stages=stages(settings.schedule.waveforms, settings.schedule.steps, afresh=-2),
+        stages=stages(settings.schedule.waveforms, settings.schedule.steps, afresh=settings.schedule.afresh),
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,
@@ -308,6 +311,8 @@ SMOKE = {
 QUICK = {
     "schedule.waveforms": (10_000, 10_000, 20_000, 40_000, 60_000),
     "schedule.steps": (250, 150, 200, 400, 850),
+    # too few to learn all anew
+    "schedule.afresh": (-2,),
 }
 
 recipe = Recipe(

@@ -140,7 +140,7 @@ def build(settings: Settings) -> Analysis:
         simulator,
         observation,
         marginals,
-        stages=stages(settings.waveforms, settings.steps, afresh=-1),
+        stages=stages(settings.waveforms, settings.steps),
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,

@@ -240,7 +240,7 @@ def _analysis(settings: Settings, simulator, strain: np.ndarray, marginals, trun
         simulator,
         {"strain": strain},
         marginals,
-        stages=stages(settings.waveforms, settings.steps, afresh=-1),
+        stages=stages(settings.waveforms, settings.steps),
         training=settings.training,
         truncation=settings.truncation,
         truncated=truncated,
