@@ -261,7 +261,7 @@ def main() -> None:
         }
         if options.exact:
             samples, record = _exact(options, number, analysis, Box.from_dict(result.rounds[-1]["region"]))
-            table = against(result, samples, options.exact)
+            table = against(result, samples, record["particles"])
             jsds = [row["jsd"] for row in table.values()]
             record |= {"jsd_mean": float(np.mean(jsds)), "jsd_max": max(jsds)}
             found["exact"] = {**record, "parameters": table}
@@ -281,7 +281,7 @@ def _exact(options: argparse.Namespace, number: int, analysis, region: Box) -> t
     exact = Exact(analysis.simulator, analysis.observation["strain"])
     samples, record = exact.sample(region, np.random.default_rng(number), options.exact, options.sweeps)
     np.savez_compressed(path, **samples)
-    return samples, record | {"wall_s": round(time.time() - started)}
+    return samples, record | {"particles": options.exact, "wall_s": round(time.time() - started)}
 
 
 def _rank(result: Result, name: str, truth: float) -> float:
