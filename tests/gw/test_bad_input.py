@@ -111,6 +111,7 @@ BAD = {
     "approximant in the time domain": (["--approximant", "SEOBNRv4"], ["SEOBNRv4"]),
     "unknown network": (["--network", "rnn"], ["'cnn', 'compressed'", "'rnn'"]),
     "schedule of two lengths": (["--schedule.steps", "[20]"], ["same length"]),
+    "round counted from the start": (["--schedule.afresh", "[2]"], ["counted from the end", "[2]"]),
     "no rounds": (["--schedule.steps", "[]", "--schedule.waveforms", "[]"], ["at least one"]),
 }
 

@@ -12,8 +12,10 @@ def stages(waveforms: Sequence[int], steps: Sequence[int], *, afresh: Sequence[i
 
     Weights, data reduction and quantile tables of a wider region leave posteriors too wide.
 
-    Raises ValueError when the two are not equally many.
+    Raises ValueError when waveforms and steps are not equally many, or a round is not counted from the end.
     """
+    if any(i >= 0 for i in afresh):
+        raise ValueError(f"rounds that start afresh are counted from the end, -1 the last; got {list(afresh)}")
     if len(waveforms) != len(steps):
         lengths = f"waveforms are given for {len(waveforms)} rounds, steps for {len(steps)}"
         raise ValueError(f"{lengths}; give lists of the same length")
