@@ -162,17 +162,11 @@ def gw_injections() -> str:
             f"{truth['luminosity_distance']:.0f} Mpc, signal-to-noise ratio {truth['snr']:.1f}\n\n{made(e)}\n\n"
             f"{e['waveforms']:,} waveforms{steps}, {e['wall_s']} s; exact sampler {exact['particles']:,} particles, "
             f"{exact['waveforms']:,} waveforms, {exact['wall_s']} s; its halves differ by {exact['drift_sd']:.2f} sd "
-            f"at most{_fewer(exact.get('with_2000_particles'))}. JSD mean {exact['jsd_mean']:.4f}, worst "
+            f"at most. JSD mean {exact['jsd_mean']:.4f}, worst "
             f"{exact['jsd_max']:.4f}.\n\n" + table(head, rows)
         )
     before = "Where no number of optimiser steps is given, they were the 9,000 of the default before.\n\n"
     return (before if any("steps" not in e for e in entries) else "") + "\n".join(parts)
-
-
-def _fewer(apart: dict | None) -> str:
-    if apart is None:
-        return ""
-    return f", 2,000 particles from these by {apart['jsd_mean']:.4f} nat on average and {apart['jsd_max']:.4f} at worst"
 
 
 PUBLISHED = {
