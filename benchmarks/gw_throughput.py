@@ -53,7 +53,7 @@ def bilby_per_second(settings: Settings, simulator, seconds: float) -> float:
         ifo.minimum_frequency, ifo.maximum_frequency = band.f_min_hz, band.f_max_hz
     rng = np.random.default_rng(0)
     ours = simulator.prior.sample(4096, rng)
-    derived = simulator.derive(torch.from_numpy(ours), {"inner": torch.zeros(len(ours), len(ifos), 3)})
+    derived = simulator.derive(torch.from_numpy(ours), {"inner": torch.zeros(len(ours), len(ifos), 4)})
     made, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         i = made % len(ours)

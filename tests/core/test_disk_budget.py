@@ -15,7 +15,7 @@ from .test_infer import JSD, NAMES, KilledError, distance, observe
 GIB = 400 * 56 / 2**30  # of a simulation with three parameters and four data
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def go(linear_gaussian):
     analysis = Analysis(
         *(linear_gaussian, {"x": observe(linear_gaussian, 3)}, NAMES),
@@ -59,9 +59,13 @@ def test_what_fits_is_reused(go, tmp_path):
     np.testing.assert_array_equal(roomy["a"].log_ratios, unbounded["a"].log_ratios)
 
 
+@pytest.fixture(scope="module")
+def whole(go, tmp_path_factory):
+    return go(tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize("fit", [1, 2, 3])
-def test_going_on_is_bit_identical(go, tmp_path, monkeypatch, fit):
-    whole = go(tmp_path / "whole")
+def test_going_on_is_bit_identical(go, whole, tmp_path, monkeypatch, fit):
     calls, original = iter(range(9)), Rounds._fit
 
     def killed(self, *args, **how):

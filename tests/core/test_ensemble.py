@@ -77,7 +77,7 @@ def test_its_loss_is_below_the_mean_of_the_members(members, data):
 
 def test_an_ensemble_goes_through_an_analysis_and_resumes(linear_gaussian, tmp_path):
     training = Training(accelerator="cpu", threads=1, members=2, batch_size=128)
-    stages = [Stage(500, steps=60), Stage(500, steps=60)]
+    stages = [Stage(500, steps=20), Stage(500, steps=20)]
     analysis = tmnre.Analysis(linear_gaussian, X, [*NAMES, NAMES], stages=stages, training=training)
     rounds = partial(Rounds, analysis, tmp_path, progress=partial(tqdm, disable=True), say=lambda _: None)
     result = rounds().run()

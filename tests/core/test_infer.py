@@ -281,7 +281,8 @@ def test_added_simulations_come_beside_those_reused(linear_gaussian, tmp_path):
     assert third["simulations"] == 400 + third["reused"]
 
 
-def test_a_settled_region_gets_what_the_budget_has_left(linear_gaussian, tmp_path):
+def test_a_settled_region_gets_what_the_budget_has_left(linear_gaussian, tmp_path, monkeypatch):
+    monkeypatch.setattr("tmnre.train.FIRST_CYCLE", 20)
     rounds = budgeted(linear_gaussian, tmp_path, (Stage(200, steps=30, added=True),) * 4, stop_ratio=0.0).rounds
     assert [r["simulated"] for r in rounds] == [200, 200, 400]
     x = {"x": observe(linear_gaussian, 3)}

@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from tmnre import Box, Normal, Prior, Uniform
+from tmnre.region import relative
 
 
 @pytest.fixture
@@ -79,6 +80,26 @@ def test_gaps_are_left_out():
     assert stats.kstest(u[(u[:, 0] > 0.4) & (u[:, 0] < 0.5), 0], "uniform", (0.4, 0.1)).pvalue > 1e-3
     assert np.exp(box.log_volume) == pytest.approx(0.3)
     assert Box.from_dict(json.loads(json.dumps(box.to_dict()))) == box
+
+
+def test_gaps_of_a_derived_quantity_are_left_out():
+    box = Box({"a": (0.0, 1.0)}, {"angle": (-3.0, np.inf)}, gaps={"angle": ((-1.0, 2.0),)})
+    angle = torch.tensor([-3.5, -2.0, 0.0, 2.0, 3.0])
+    assert box.allows({"angle": angle}).tolist() == [False, True, False, True, True]
+    assert box.contains(np.array([[0.5]])).all() and box.log_volume == 0.0
+    assert Box.from_dict(json.loads(json.dumps(box.to_dict()))) == box
+    tightened = box.tightened({}, {"angle": (-2.5, 3.0)}, gaps={"angle": [(-1.5, 0.0)]})
+    assert tightened.derived == {"angle": (-2.5, 3.0)} and tightened.gaps == {"angle": ((-1.5, 2.0),)}
+
+
+def test_what_is_drawn_of_a_region():
+    first = Box({"a": (0.0, 1.0)}, {"angle": (-2.0, np.inf)})
+    second = Box({"a": (0.0, 1.0)}, {"angle": (-2.0, 2.0)})
+    last = Box({"a": (0.25, 1.0)}, {"angle": (-1.0, 2.0)}, gaps={"a": ((0.5, 0.75),), "angle": ((0.0, 1.0),)})
+    regions = [box.to_dict() for box in (first, second, last)]
+    assert relative(regions, "a") == ([(0, 1), (0, 1), (0.25, 1)], [[], [], [(0.5, 0.75)]])
+    assert relative(regions, "angle") == ([(0, 1), (0, 1), (0.25, 1)], [[], [], [(0.5, 0.75)]])
+    assert relative(regions[:1], "angle") == ([], [])
 
 
 def test_gaps_add_up_and_follow_the_bounds():

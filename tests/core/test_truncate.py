@@ -155,6 +155,20 @@ def test_what_lies_between_modes_is_left_out(padding):
     assert tightened.lost_mass["a"] == pytest.approx(lost, rel=0.1)
 
 
+def test_an_angle_at_its_cut_keeps_both_ends():
+    """A mode at +-pi of a derived quantity: what lies between is left out, though no bound moves."""
+    z = torch.stack([Z, 2 * torch.pi * (Z - 0.5)], 1)
+    modes = Modes(-np.pi, np.pi)
+    modes.targets, modes.marginals = ("a", "snr"), (("a",), ("snr",))
+    tightened = run(modes, z=z, names=["snr"], padding=0.0)
+    half = 0.01 * np.sqrt(2 * np.log(1e6))
+    assert np.isinf(tightened.region.derived["snr"]).all()
+    (gap,) = tightened.region.gaps["snr"]
+    np.testing.assert_allclose(gap, (half - np.pi, np.pi - half), atol=4 * np.pi * CELL)
+    assert tightened.kept == pytest.approx(half / np.pi, rel=0.1)
+    assert tightened.lost_mass["snr"] == pytest.approx(2 * stats.norm.sf(half / 0.01), rel=0.5)
+
+
 def test_a_narrow_gap_is_not_worth_its_edges():
     # 11 sd from mode to mode: below epsilon for half an sd of 21
     tightened = run(Modes(0.3, 0.41), padding=0.0)

@@ -105,14 +105,26 @@ def test_whitened_signal_is_bilbys(approximant, priors, tolerance):
     stored = {k: torch.from_numpy(v) for k, v in simulator.simulate(theta, np.random.default_rng(0)).items()}
     ours = simulator.signal(stored, torch.from_numpy(theta)).numpy()
     derived = simulator.derive(torch.from_numpy(theta), stored)
+    f, f_mean = simulator.band.frequencies_hz, simulator._mean_frequency_hz
     for i, row in enumerate(theta):
         parameters = {**simulator.fixed, **dict(zip(simulator.prior.names, row, strict=True))}
+        aligned = []
         for d, (full, basis) in enumerate(_bilby_signal(simulator, approximant, parameters)):
             error = np.linalg.norm(full - basis @ ours[i, d]) ** 2 / np.linalg.norm(full) ** 2
             assert error < tolerance, (i, DETECTORS[d], error)
             snr = float(derived[f"snr_{DETECTORS[d]}"][i])
             # |h|^2 in whitened units is the squared optimal signal-to-noise ratio
             assert snr == pytest.approx(np.linalg.norm(full), rel=3e-3)
+            # at the geocentre's time but for a turn by what the delay makes at the mean frequency
+            ifo = bilby.gw.detector.get_empty_interferometer(DETECTORS[d])
+            delay = ifo.time_delay_from_geocenter(parameters["ra"], parameters["dec"], GPS + parameters["time"])
+            aligned.append(full * np.exp(2j * np.pi * (f - f_mean) * delay))
+        for name, other in zip(DETECTORS[1:], aligned[1:], strict=True):
+            exact = np.angle(np.vdot(aligned[0], other))
+            off = float(derived[f"phase_difference_{name}"][i]) - exact
+            # of a sum that may nearly cancel, by the nodes' quadrature: 1e-3 of it where it does not
+            sharp = np.linalg.norm(aligned[0]) * np.linalg.norm(other) / abs(np.vdot(aligned[0], other))
+            assert abs((off + np.pi) % (2 * np.pi) - np.pi) < 3e-3 * sharp
 
 
 def test_response_and_delays_are_bilbys():

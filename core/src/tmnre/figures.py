@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from scipy.ndimage import gaussian_filter
 
 from tmnre.files import write_whole
+from tmnre.region import relative
 from tmnre.result import MarginalPosterior, Result, weighted_quantile
 
 # Okabe & Ito's blue and vermillion, with tints of the blue
@@ -31,8 +32,6 @@ Pair = tuple[str, str]
 View = tuple[float, float]
 Curve = Sequence[Mapping[str, float]]
 Panels = tuple[Figure, dict[tuple[str, ...], Axes]]
-
-EVERYTHING = (-np.inf, np.inf)
 
 
 def triangle(result: Result, names: Sequence[str] | None = None) -> Figure:
@@ -99,24 +98,26 @@ def rounds_figure(
     relative to their first bounds, and their last bounds written in their own units.
     """
     labels = labels or {}
-    regions = [{**r["region"]["cube"], **r["region"]["derived"]} for r in records]
-    names = [name for name in names if name in regions[-1]]
+    regions = [record["region"] for record in records]
+    names = [name for name in names if name in {*regions[-1]["cube"], *regions[-1]["derived"]}]
     figure = Figure(figsize=(11, max(3.6, 1.2 + 0.36 * len(names))), layout="constrained")
     spec = figure.add_gridspec(2, 2, width_ratios=[1.9, 1])
     bars, volume, counts = (figure.add_subplot(spec[where]) for where in ((slice(None), 0), (0, 1), (1, 1)))
     shades = colormaps["Blues"](np.linspace(0.3, 0.95, len(records)))
     thick = 0.8 / len(records)
     for y, name in enumerate(names):
-        low, high = regions[-1][name]
-        parameter = name in records[-1]["region"]["cube"]
-        left_out = sum(b - a for a, b in records[-1]["region"].get("gaps", {}).get(name, ()))
-        note = f"{high - low - left_out:.2g}" if parameter else f"{low:.3g} to {high:.3g}"
+        shares, gaps = relative(regions, name)
+        if name in regions[-1]["cube"]:
+            low, high = shares[-1]
+            note = f"{high - low - sum(b - a for a, b in gaps[-1]):.2g}"
+        else:
+            note = "{:.3g} to {:.3g}".format(*regions[-1]["derived"][name])
         bars.text(1.02, y, note, va="center", fontsize=8, color=INK)
-        for k, (low, high) in enumerate(_shares([region.get(name, EVERYTHING) for region in regions], parameter)):
+        for k, ((low, high), left_out) in enumerate(zip(shares, gaps, strict=True)):
             # a region too narrow to be seen keeps a visible width
             shown = max(high - low, 0.004)
             bars.barh(y - 0.4 + (k + 0.5) * thick, shown, 0.9 * thick, (low + high - shown) / 2, color=shades[k])
-            for low, high in records[k]["region"].get("gaps", {}).get(name, ()):
+            for low, high in left_out:
                 bars.barh(y - 0.4 + (k + 0.5) * thick, high - low, thick, low, color="white")
     bars.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xlabel="prior quantile", title="region, from light to dark")
     bars.set_yticks(range(len(names)), [labels.get(name, name) for name in names])
@@ -137,17 +138,6 @@ def rounds_figure(
         axis.set(xlim=(-0.6, len(records) - 0.4), xticks=rounds[:: 1 + len(rounds) // 12])
     bars.tick_params(left=False)
     return figure
-
-
-def _shares(bounds: Sequence[tuple[float, float]], parameter: bool) -> list[tuple[float, float]]:
-    """Where to draw bounds: as they are for quantiles, else relative to the first that are finite on both sides."""
-    if parameter:
-        return list(bounds)
-    first = next((b for b in bounds if np.isfinite(b).all()), None)
-    if first is None:
-        return []
-    scaled = (np.array(bounds) - first[0]) / (first[1] - first[0])
-    return [(float(low), float(high)) for low, high in scaled.clip(0, 1)]
 
 
 def training_figure(curves: Sequence[Curve]) -> Figure:

@@ -25,7 +25,8 @@ class Box:
     """Bounds {parameter: (low, high)} on u in [0, 1] and {derived quantity: (low, high)} in its own units.
 
     contours {group of parameters: Contour}; a parameter is in one group at most, and `cube` has the box about it.
-    gaps {parameter: ((low, high), ...)} are left out of its bounds, in order: what lies between separate modes.
+    gaps {parameter or derived quantity: ((low, high), ...)} are left out of its bounds, in order: what lies between
+    separate modes.
     """
 
     cube: Mapping[str, Bounds]
@@ -74,9 +75,8 @@ class Box:
         """Which rows of u (N, D) lie in the region, looking only at the parameters named (all by default)."""
         low, high = self._edges.T
         inside = (u >= low) & (u <= high)
-        for name, gaps in self.gaps.items():
-            column = list(self.cube).index(name)
-            for low, high in gaps:
+        for column, name in enumerate(self.cube):
+            for low, high in self.gaps.get(name, ()):
                 inside[:, column] &= (u[:, column] <= low) | (u[:, column] >= high)
         if names is not None:
             inside = inside[:, self._columns(names)]
@@ -97,6 +97,8 @@ class Box:
         for name, (low, high) in self.derived.items():
             if name in derived:
                 allowed = allowed & (derived[name] >= low) & (derived[name] <= high)
+                for low, high in self.gaps.get(name, ()):
+                    allowed = allowed & ((derived[name] <= low) | (derived[name] >= high))
         return allowed
 
     @property
@@ -120,13 +122,14 @@ class Box:
             return new if old is None else (max(old[0], new[0]), min(old[1], new[1]))
 
         bounds = {name: cut(old, cube[name]) if name in cube else old for name, old in self.cube.items()}
+        beside = {**self.derived, **{name: cut(self.derived.get(name), new) for name, new in derived.items()}}
         left_out = {
             name: _united([*self.gaps.get(name, ()), *(gaps or {}).get(name, ())], within)
-            for name, within in bounds.items()
+            for name, within in (*bounds.items(), *beside.items())
         }
         return Box(
             bounds,
-            {**self.derived, **{name: cut(self.derived.get(name), new) for name, new in derived.items()}},
+            beside,
             {**self.contours, **(contours or {})},
             {name: found for name, found in left_out.items() if found},
         )
@@ -160,3 +163,25 @@ def _united(gaps: Sequence[Bounds], within: Bounds) -> tuple[Bounds, ...]:
             low, high = found[-1][0], max(high, found.pop()[1])
         found.append((low, high))
     return tuple(found)
+
+
+def relative(regions: Sequence[Mapping[str, Any]], name: str) -> tuple[list[Bounds], list[list[Bounds]]]:
+    """Bounds and gaps of one name in regions, as `to_dict` has them, to be drawn within [0, 1].
+
+    Those of parameters are as they are, those of derived quantities relative to the first bounds that are finite on
+    both sides; where none are, there is nothing to draw.
+    """
+    bounds = [{**region["derived"], **region["cube"]}.get(name, (-np.inf, np.inf)) for region in regions]
+    gaps = [region.get("gaps", {}).get(name, ()) for region in regions]
+    low, high = 0.0, 1.0
+    if name not in regions[-1]["cube"]:
+        first = next((b for b in bounds if np.isfinite(b).all()), None)
+        if first is None:
+            return [], []
+        low, high = first
+
+    def scaled(pair: Sequence[float]) -> Bounds:
+        a, b = (min(max((value - low) / (high - low), 0.0), 1.0) for value in pair)
+        return a, b
+
+    return [scaled(pair) for pair in bounds], [[scaled(gap) for gap in each] for each in gaps]

@@ -84,14 +84,14 @@ def tighten(
         high = edge[1] if profile.edges[1] == 1 else min(edge[1], high + pad)
         grid = tables.inverse(profile.levels, target)
         out = (grid < low) | (grid > high)
+        found = () if name in whole else profile.gaps
+        ends = (tables.inverse(torch.tensor(gap), target).tolist() for gap in found)
+        gaps[name] = [(a + pad, b - pad) for a, b in ends if b - a > 2 * pad]
+        for a, b in gaps[name]:
+            out |= (grid > a) & (grid < b)
         if name in prior:
             cube[name] = (low, high)
-            found = () if name in whole else profile.gaps
-            ends = (tables.inverse(torch.tensor(gap), target).tolist() for gap in found)
-            gaps[name] = [(a + pad, b - pad) for a, b in ends if b - a > 2 * pad]
-            for a, b in gaps[name]:
-                out |= (grid > a) & (grid < b)
-        elif np.isfinite((low, high)).any():
+        elif np.isfinite((low, high)).any() or gaps[name]:
             derived[name] = (low, high)
         lost[name] = float(profile.mass[out].sum())
     contours = {}

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from tmnre import citations
 from tmnre.diagnostics.coverage import binomial_bands
 from tmnre.files import read_json
+from tmnre.region import relative
 from tmnre.report import charts, verdicts, words
 from tmnre.result import MarginalPosterior, load_marginals
 
@@ -144,25 +145,14 @@ def _regions(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for part in ("cube", "derived"):
         for name in boxes[-1][part]:
-            bounds = [tuple(box[part].get(name, (-math.inf, math.inf))) for box in boxes]
-            shares = bounds if part == "cube" else _relative(bounds)
-            if not shares or shares[-1][1] - shares[-1][0] > 0.98:
+            shares, gaps = relative(boxes, name)
+            share = shares[-1][1] - shares[-1][0] - sum(b - a for a, b in gaps[-1]) if shares else 1.0
+            if share > 0.98:
                 continue
-            gaps = [box.get("gaps", {}).get(name, ()) if part == "cube" else () for box in boxes]
-            low, high = bounds[-1]
-            share = shares[-1][1] - shares[-1][0] - sum(b - a for a, b in gaps[-1])
+            low, high = boxes[-1][part][name]
             kept = words.percent(share) if part == "cube" else f"{words.number(low)} to {words.number(high)}"
             rows.append({"name": name, "kept": kept, "picture": charts.regions(name, shares, gaps)})
     return rows
-
-
-def _relative(bounds: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Bounds of a derived quantity relative to the first that are finite on both sides."""
-    first = next((b for b in bounds if np.isfinite(b).all()), None)
-    if first is None:
-        return []
-    scaled = (np.array(bounds) - first[0]) / (first[1] - first[0])
-    return [(float(low), float(high)) for low, high in scaled.clip(0, 1)]
 
 
 def _checks(summary: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -45,6 +45,9 @@ LABELS = {
     "snr_L1": r"$\rho_{\rm L1}$",
     "snr_V1": r"$\rho_{\rm V1}$",
     "snr_K1": r"$\rho_{\rm K1}$",
+    "phase_difference_L1": r"$\Delta\phi_{\rm L1}$",
+    "phase_difference_V1": r"$\Delta\phi_{\rm V1}$",
+    "phase_difference_K1": r"$\Delta\phi_{\rm K1}$",
 }
 """How parameters are written in figures; times relative to the trigger"""
 
@@ -140,7 +143,7 @@ def targets(simulator, *, pairs: bool = True) -> tuple[list, list[str]]:
     truncated = [name for name in free if name not in UNINFORMED]
     masses = ["mass_1", "mass_2"] if {"chirp_mass", "mass_ratio"} <= set(free) else []
     spin = ["chi_eff"] if {"a_1", "chi_1"} & set(free) else []
-    truncated += [*masses, *spin, *(name for name in derived if name.startswith("snr_"))]
+    truncated += [*masses, *spin, *(name for name in derived if name.startswith(("snr_", "phase_difference_")))]
     marginals: list = [*free, *(name for name in ("ra", "dec", "geocent_time") if name in derived), *truncated]
     known = {*free, *derived}
     wanted = (("chirp_mass", "mass_ratio"), ("luminosity_distance", "theta_jn"), ("ra", "dec"))

@@ -49,7 +49,7 @@ class Likelihood:
         self._filtered = torch.einsum("dbp,db->dp", simulator._triangle.conj(), data)
 
     def waveforms(self, theta: np.ndarray, pool: Executor | None = None) -> Tensors:
-        """{"h", "inner"} of `simulate`, with the inner products (N, detectors, 1 or 3) exact in the basis; where lal
+        """{"h", "inner"} of `simulate`, with the inner products (N, detectors, 1 or 4) exact in the basis; where lal
         fails they are NaN."""
         parts = np.array_split(theta, max(1, -(-len(theta) // CHUNK)))
         if pool is None:
@@ -64,12 +64,15 @@ class Likelihood:
         return self.simulator.simulate(theta, np.random.default_rng(0))
 
     def inner(self, h: Tensor) -> Tensor:
-        """Inner products (N, detectors, 1 or 3) of the polarisations h (N, 1 or 2, P): ++, xx, +x."""
+        """Inner products (N, detectors, 1 or 4) of the polarisations h (N, 1 or 2, P), as `simulate` has them."""
         parts = []
         for rows in h.split(1024):
             y = torch.einsum("nmp,dbp->mndb", rows, self.simulator._triangle)
-            pairs = [(0, 0)] if len(y) == 1 else [(0, 0), (1, 1), (0, 1)]
-            parts.append(torch.stack([(y[i] * y[j].conj()).real.double().sum(-1) for i, j in pairs], dim=2))
+            found = [(part * part.conj()).real.double().sum(-1) for part in y]
+            if len(y) == 2:
+                mixed = (y[0] * y[1].conj()).to(torch.complex128).sum(-1)
+                found += [mixed.real, mixed.imag]
+            parts.append(torch.stack(found, dim=2))
         return torch.cat(parts)
 
     def products(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,10 @@ class BinaryBlackHole(Simulator):
         extrinsic = (*EXTRINSIC, *filter(None, factors))
         self.redrawn = tuple(name for name in prior.names if name in extrinsic)
         self.waveform = Waveform(approximant, band.nodes_hz, reference_frequency_hz)
-        self.constraints = dict(constraints or {})
+        # of a source whose place is known it follows from the inclination alone
+        turning = network.names[1:] if {*prior.names} & {"zenith", "azimuth", "ra", "dec"} else ()
+        self._differences = tuple(f"phase_difference_{name}" for name in turning)
+        self.constraints = {**(constraints or {}), **dict.fromkeys(self._differences, (-np.pi, np.pi))}
         self._in_frame = "zenith" in {*prior.names, *fixed}
         self._check_complete()
         self.derived = self._derived_names()
@@ -73,6 +76,7 @@ class BinaryBlackHole(Simulator):
         self._triangle = torch.from_numpy(whitening.triangle * Waveform.UNIT).to(torch.complex64)
         quadrature = band.spline().T @ (whitening.factor * Waveform.UNIT).T ** 2
         self._quadrature = quadrature.T
+        self._mean_frequency_hz = mean_frequency_hz(band, whitening)
         self.reduction: Tensors = {}
 
     def _check_complete(self) -> None:
@@ -88,6 +92,7 @@ class BinaryBlackHole(Simulator):
 
     def _derived_names(self) -> tuple[str, ...]:
         names = ["mass_1", "mass_2", "chi_eff", *(f"snr_{name}" for name in self.network.names)]
+        names += self._differences
         if self._in_frame:
             names += ["ra", "dec", "geocent_time"]
         return tuple(names)
@@ -95,7 +100,10 @@ class BinaryBlackHole(Simulator):
     # the costly part
 
     def simulate(self, theta: np.ndarray, rng: np.random.Generator) -> Arrays:
-        """{"h": (N, 1 or 2, P) complex64, "inner": (N, detectors, 1 or 3) float32}, at 1 Mpc."""
+        """{"h": (N, 1 or 2, P) complex64, "inner": (N, detectors, 1 or 4) float32}, at 1 Mpc.
+
+        inner: <h+, h+>, and for precessing binaries <hx, hx>, real and imaginary part of <h+, hx>.
+        """
         del rng  # waveforms have no randomness of their own
         names = self.prior.names
         polarisations = []
@@ -107,9 +115,12 @@ class BinaryBlackHole(Simulator):
                 parameters["theta_jn"] = 0.0
             polarisations.append(self.waveform(parameters)[: 1 if self.aligned else 2])
         h = np.stack(polarisations)
-        products = [h[:, i] * h[:, j].conj() for i, j in ((0, 0), (1, 1), (0, 1))[: 1 if self.aligned else 3]]
+        products = [np.abs(h[:, i]) ** 2 for i in range(h.shape[1])]
+        if not self.aligned:
+            mixed = h[:, 0] * h[:, 1].conj()
+            products += [mixed.real, mixed.imag]
         # products vary more slowly than the signals, so the spline's own quadrature integrates them on the nodes
-        inner = np.stack([np.einsum("np,dp->nd", p.real, self._quadrature) for p in products], axis=2)
+        inner = np.stack([np.einsum("np,dp->nd", p, self._quadrature) for p in products], axis=2)
         return {"h": h.astype(np.complex64), "inner": inner.astype(np.float32)}
 
     # the cheap part
@@ -169,7 +180,8 @@ class BinaryBlackHole(Simulator):
         return {"strain": strain, "filtered": matched_filters(strain, self.reduction["filters"])}
 
     def derive(self, theta: Tensor, stored: Tensors | None = None) -> Tensors:
-        """Component masses (Msun), effective spin; with `stored` also sky, time and optimal signal-to-noise ratios."""
+        """Component masses (Msun), effective spin; with `stored` also sky, time, optimal signal-to-noise ratios and
+        differences of phase."""
         p = self._columns(theta)
         q = p["mass_ratio"]
         mass_1 = p["chirp_mass"] * (1 + q) ** 0.2 / q**0.6
@@ -180,22 +192,42 @@ class BinaryBlackHole(Simulator):
         derived = {"mass_1": mass_1, "mass_2": mass_1 * q, "chi_eff": (chi_1 + q * chi_2) / (1 + q)}
         if stored is None:
             return derived
-        direction, _ = self._arrival(p)
-        for name, snr in zip(self.network.names, self._snr(p, direction, stored["inner"]).T, strict=True):
+        direction, arrival = self._arrival(p)
+        amplitudes, inner = self._amplitudes(p, direction), stored["inner"].double()
+        for name, snr in zip(self.network.names, self._snr(amplitudes, inner).T, strict=True):
             derived[f"snr_{name}"] = snr
+        if self._differences:
+            differences = self._phase_differences(amplitudes, arrival, inner)
+            derived |= dict(zip(self._differences, differences.T, strict=True))
         if self._in_frame:
             derived["geocent_time"] = p["time"] - self.network.delays(direction)[:, 0]
             derived["ra"], derived["dec"] = self.network.sky(direction, derived["geocent_time"])
         return derived
 
-    def _snr(self, p: dict[str, Tensor], direction: Tensor, inner: Tensor) -> Tensor:
-        """Optimal signal-to-noise ratio (N, detectors), exact in the stored inner products."""
-        w = self._amplitudes(p, direction)
-        inner = inner.double()
+    def _snr(self, w: Tensor, inner: Tensor) -> Tensor:
+        """Optimal signal-to-noise ratio (N, detectors) of amplitudes w, exact in the inner products at 1 Mpc."""
         if self.aligned:
             return w[..., 0].abs() * inner[..., 0].sqrt()
         square = w[..., 0] ** 2 * inner[..., 0] + w[..., 1] ** 2 * inner[..., 1] + 2 * w.prod(-1) * inner[..., 2]
         return square.clamp_min(0).sqrt()
+
+    def _phase_differences(self, w: Tensor, arrival: Tensor, inner: Tensor) -> Tensor:
+        """Phase of the signal at each detector but the first, less that at the first (N, detectors - 1), in rad.
+
+        That of their inner product, with what the delay adds at the detectors' mean frequency: there the data measure
+        it best, to one over the signal-to-noise ratio, however little they say of what it follows from.
+        """
+        first, other = w[:, :1], w[:, 1:]
+        if self.aligned:
+            product = other[..., 0] * first[..., 0].conj()
+        else:
+            plus, cross, real, imaginary = (0.5 * (inner[:, :1] + inner[:, 1:])).unbind(-1)
+            mixed = other[..., 0] * first[..., 1], other[..., 1] * first[..., 0]
+            equal = other[..., 0] * first[..., 0] * plus + other[..., 1] * first[..., 1] * cross
+            product = torch.complex(equal + (mixed[0] + mixed[1]) * real, (mixed[0] - mixed[1]) * imaginary)
+        delay = arrival[:, 1:] - arrival[:, :1]
+        difference = product.angle() - 2 * torch.pi * self._mean_frequency_hz * delay
+        return torch.remainder(difference + torch.pi, 2 * torch.pi) - torch.pi
 
     # the smaller form of the data
 
@@ -217,3 +249,10 @@ class BinaryBlackHole(Simulator):
         if not self.reduction:
             return x
         return self._filtered(torch.einsum("ndp,dbp->ndb", x["strain"], self.reduction["project"]))
+
+
+def mean_frequency_hz(band: Band, whitening: Whitening) -> float:
+    """Mean frequency (Hz) of an inspiral's squared amplitude, f^(-7/3), over the noise of all detectors."""
+    f = band.frequencies_hz
+    power = f ** (-7 / 3) * (whitening.factor**2).sum(0)
+    return float((power * f).sum() / power.sum())

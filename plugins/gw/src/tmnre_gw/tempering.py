@@ -216,7 +216,7 @@ class Sampler:
             derived = self.simulator.derive(theta)
             if everything and (missing := set(region.derived) - set(derived)):
                 # constraints on sky or time, which no waveform is needed for
-                none = {"inner": torch.zeros(len(theta), len(self.simulator.network.names), 3)}
+                none = {"inner": torch.zeros(len(theta), len(self.simulator.network.names), 4)}
                 every = self.simulator.derive(theta, none)
                 derived = {**derived, **{name: every[name] for name in missing}}
             allowed = np.broadcast_to(np.asarray(region.allows(derived)), len(theta))
