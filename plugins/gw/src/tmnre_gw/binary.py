@@ -41,6 +41,7 @@ LABELS = {
     "mass_1": r"$m_1$ [M$_\odot$]",
     "mass_2": r"$m_2$ [M$_\odot$]",
     "chi_eff": r"$\chi_{\rm eff}$",
+    "effective_chirp_mass": r"$\mathcal{M}_{\rm eff}$ [M$_\odot$]",
     "snr_H1": r"$\rho_{\rm H1}$",
     "snr_L1": r"$\rho_{\rm L1}$",
     "snr_V1": r"$\rho_{\rm V1}$",
@@ -142,7 +143,7 @@ def targets(simulator, *, pairs: bool = True) -> tuple[list, list[str]]:
     free, derived = simulator.prior.names, simulator.derived
     truncated = [name for name in free if name not in UNINFORMED]
     masses = ["mass_1", "mass_2"] if {"chirp_mass", "mass_ratio"} <= set(free) else []
-    spin = ["chi_eff"] if {"a_1", "chi_1"} & set(free) else []
+    spin = ["chi_eff", "effective_chirp_mass"] if {"a_1", "chi_1"} & set(free) else []
     truncated += [*masses, *spin, *(name for name in derived if name.startswith(("snr_", "phase_difference_")))]
     marginals: list = [*free, *(name for name in ("ra", "dec", "geocent_time") if name in derived), *truncated]
     known = {*free, *derived}

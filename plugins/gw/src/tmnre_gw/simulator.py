@@ -24,6 +24,9 @@ from tmnre_gw.reduction import matched_filters, reduced_noise, reduction_of
 
 EXTRINSIC = ("luminosity_distance", "zenith", "azimuth", "ra", "dec", "psi", "time")
 """Parameters that never enter the waveform; `time` is relative to the network's reference (s)."""
+SPIN_SLOPE = 0.4
+"""d ln(chirp mass) / d chi_eff along which the posteriors of heavy binaries run: 0.39 to 0.52 in GW150914's and those of
+two injections. It decides how narrow a region becomes, not what is in it"""
 
 
 class BinaryBlackHole(Simulator):
@@ -91,7 +94,8 @@ class BinaryBlackHole(Simulator):
             )
 
     def _derived_names(self) -> tuple[str, ...]:
-        names = ["mass_1", "mass_2", "chi_eff", *(f"snr_{name}" for name in self.network.names)]
+        names = ["mass_1", "mass_2", "chi_eff", "effective_chirp_mass"]
+        names += [f"snr_{name}" for name in self.network.names]
         names += self._differences
         if self._in_frame:
             names += ["ra", "dec", "geocent_time"]
@@ -180,8 +184,8 @@ class BinaryBlackHole(Simulator):
         return {"strain": strain, "filtered": matched_filters(strain, self.reduction["filters"])}
 
     def derive(self, theta: Tensor, stored: Tensors | None = None) -> Tensors:
-        """Component masses (Msun), effective spin; with `stored` also sky, time, optimal signal-to-noise ratios and
-        differences of phase."""
+        """Component masses (Msun), effective spin, and the chirp mass (Msun) of a binary without spin that merges alike;
+        with `stored` also sky, time, optimal signal-to-noise ratios and differences of phase."""
         p = self._columns(theta)
         q = p["mass_ratio"]
         mass_1 = p["chirp_mass"] * (1 + q) ** 0.2 / q**0.6
@@ -189,7 +193,9 @@ class BinaryBlackHole(Simulator):
             chi_1, chi_2 = p["chi_1"], p["chi_2"]
         else:
             chi_1, chi_2 = p["a_1"] * torch.cos(p["tilt_1"]), p["a_2"] * torch.cos(p["tilt_2"])
-        derived = {"mass_1": mass_1, "mass_2": mass_1 * q, "chi_eff": (chi_1 + q * chi_2) / (1 + q)}
+        chi_eff = (chi_1 + q * chi_2) / (1 + q)
+        effective = p["chirp_mass"] * torch.exp(-SPIN_SLOPE * chi_eff)
+        derived = {"mass_1": mass_1, "mass_2": mass_1 * q, "chi_eff": chi_eff, "effective_chirp_mass": effective}
         if stored is None:
             return derived
         direction, arrival = self._arrival(p)

@@ -88,7 +88,7 @@ class Schedule:
 
     waveforms: tuple[int, ...] = (10_000, 10_000, 20_000, 40_000, 60_000, 100_000)
     """few while the region is wide and only to be cut; at least 50,000 in the last, fewer over-fit"""
-    steps: tuple[int, ...] = (350, 200, 250, 450, 850, 3200)
+    steps: tuple[int, ...] = (350, 200, 250, 450, 850, 3000)
     """optimiser steps of each round, batches of training.batch_size"""
     afresh: tuple[int, ...] = (-2, -1)
     """rounds, -1 the last, that start from random weights; the others only where the region shrank to less than
