@@ -25,8 +25,8 @@ from tmnre_gw.reduction import matched_filters, reduced_noise, reduction_of
 EXTRINSIC = ("luminosity_distance", "zenith", "azimuth", "ra", "dec", "psi", "time")
 """Parameters that never enter the waveform; `time` is relative to the network's reference (s)."""
 SPIN_SLOPE = 0.4
-"""d ln(chirp mass) / d chi_eff along which posteriors of heavy binaries run: 0.39 to 0.52 in GW150914's and those of two
-injections. It decides how narrow a region becomes, not what is in it"""
+"""d ln(chirp mass) / d chi_eff along which posteriors of heavy binaries run (0.39 to 0.52 in GW150914's and those of
+two injections). It decides how narrow a region becomes, not what is in it"""
 
 
 class BinaryBlackHole(Simulator):
