@@ -68,8 +68,8 @@ class BinaryBlackHole(Simulator):
         extrinsic = (*EXTRINSIC, *filter(None, factors))
         self.redrawn = tuple(name for name in prior.names if name in extrinsic)
         self.waveform = Waveform(approximant, band.nodes_hz, reference_frequency_hz)
-        # of a source whose place is known it follows from the inclination alone
-        turning = network.names[1:] if {*prior.names} & {"zenith", "azimuth", "ra", "dec"} else ()
+        # where sky and polarisation are known, aligned spins leave it to the inclination alone
+        turning = network.names[1:] if {*prior.names} & {"zenith", "azimuth", "ra", "dec", "psi"} else ()
         self._differences = tuple(f"phase_difference_{name}" for name in turning)
         self.constraints = {**(constraints or {}), **dict.fromkeys(self._differences, (-np.pi, np.pi))}
         self._in_frame = "zenith" in {*prior.names, *fixed}
