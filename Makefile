@@ -10,11 +10,12 @@ RUNS ?= runs
 
 install: $(VENV)/.installed
 
-# the processor build of PyTorch where the package index has one; a CUDA build works as well
+# the processor build of PyTorch where the package index has one; a CUDA build works as well.
+# Most of what is installed is never imported: byte code is made on import, not for all of it now
 $(VENV)/.installed: constraints.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable './core[dask,export]' \
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable './core[dask,export]' \
 		$(addprefix --editable ./,$(PLUGINS)) pytest pytest-xdist ruff dynesty scikit-learn \
 		mypy types-PyYAML hypothesis hatchling
 	touch $@
