@@ -4,14 +4,22 @@ import torch
 from scipy import stats
 
 from tmnre.joint import GRID, Joint
+from tmnre.start import Coordinates, Start
 
 FEATURES = 5
 
 
-def joint(d, *, learned, scale=2.0):
-    """Random weights, large enough that no term is flat."""
+def start(d):
+    """The last d features are the means of targets that are correlated."""
+    place = Coordinates.between(torch.arange(d) % 2 == 0, torch.zeros(d), torch.ones(d))
+    covariance = 0.3 * torch.eye(d) + 0.1
+    return Start(torch.zeros(1, d), torch.zeros(d), place, covariance, torch.arange(d) == 0)
+
+
+def joint(d, *, learned, scale=2.0, begun=False):
+    """Random weights, large enough that no term is flat, but for the first where it begins with one of a start."""
     torch.manual_seed(d)
-    made = Joint.new(torch.arange(d), FEATURES, learned=learned).eval()
+    made = Joint.new(torch.arange(d), FEATURES, learned=learned, start=start(d) if begun else None).eval()
     with torch.no_grad():
         for name, weight in made.named_parameters():
             weight.mul_(scale if name.endswith("in.weight") else 1.0)
@@ -55,9 +63,9 @@ def test_the_normalised_ratio_integrates_to_one(features):
     assert float(log_r.exp().std()) > 0.3
 
 
-@pytest.mark.parametrize("learned", [False, True])
-def test_draws_carry_their_own_ratio(features, learned):
-    made = joint(4, learned=learned)
+@pytest.mark.parametrize(("learned", "begun"), [(False, False), (True, False), (False, True)])
+def test_draws_carry_their_own_ratio(features, learned, begun):
+    made = joint(4, learned=learned, begun=begun)
     s, log_r, log_integral = made.sample(features.expand(5000, -1), torch.Generator().manual_seed(1))
     assert s.shape == (5000, 4) and 0 <= s.min() and s.max() <= 1
     direct = made.log_ratio(features, s)

@@ -17,11 +17,10 @@ from tmnre.ratio import Quantiles, RatioEstimator
 from tmnre.regression import MOST_INPUTS, linear_start
 from tmnre.rows import InMemory
 from tmnre.simulator import adopt
-from tmnre.start import Coordinates, GaussianRatios, Start
+from tmnre.start import REACH, Coordinates, GaussianChain, GaussianRatios, Start
 from tmnre.train import fit
 
 N = 10_000
-HELD_OUT = 0.2 * N
 
 
 def draws_of(simulator, cube=None, n=N):
@@ -37,37 +36,61 @@ def start_of(draws):
     return linear_start(draws, torch.arange(len(draws)), quantiles, 5), quantiles
 
 
-def untrained(draws, marginals):
+def untrained(draws, marginals, joints=None):
     start, quantiles = start_of(draws)
     x, _ = draws.batch(torch.arange(100), torch.Generator().manual_seed(6))
-    return RatioEstimator.new(ResidualMLP(x, 8, 1), 8, quantiles, draws.targets, marginals, start=start).eval()
+    what = ResidualMLP(x, 8, 1), 8, quantiles, draws.targets, marginals, joints
+    return RatioEstimator.new(*what, start=start).eval()
+
+
+COVARIANCE = np.array([[0.04, 0.03, 0.0], [0.03, 0.09, -0.1], [0.0, -0.1, 0.25]])
+PLACE = Coordinates.between(
+    torch.tensor([True, False, False]), torch.tensor([0.0, 0.0, 0.2]), torch.tensor([1.0, 1.0, 0.7])
+)
+THREE = Start(torch.zeros(4, 3), torch.zeros(3), PLACE, torch.tensor(COVARIANCE).float(), torch.ones(3, dtype=bool))
+MEANS = torch.tensor([[0.4, 0.2, -0.1], [0.7, -0.5, 0.3]])
+ENDS = np.array([[0, 1], stats.norm.ppf([1e-6, 1 - 1e-6]), stats.norm.ppf([0.2, 0.7])])
+
+
+def some_targets():
+    """Quantiles of three targets, their coordinates, and the log density of their prior there."""
+    s = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
+    q = s.double().numpy()
+    t = np.stack([q[:, 0], stats.norm.ppf(q[:, 1]), stats.norm.ppf(0.2 + 0.5 * q[:, 2])], axis=1)
+    log_prior = np.stack([0 * q[:, 0], stats.norm.logpdf(t[:, 1]), stats.norm.logpdf(t[:, 2]) - np.log(0.5)], axis=1)
+    return s, t, log_prior
 
 
 @pytest.mark.parametrize("columns", [[[0], [1], [2]], [[0, 1], [2, 0]], [[0, 1, 2]]])
 def test_the_scalar_product_is_the_ratio_of_gaussian_and_prior(columns):
-    """Each target has a coordinate of its own; the formulas of all three are written out here."""
-    covariance = torch.tensor([[0.04, 0.03, 0.0], [0.03, 0.09, -0.1], [0.0, -0.1, 0.25]])
-    place = Coordinates(
-        torch.tensor([True, False, False]), torch.tensor([0.0, 0.0, 0.2]), torch.tensor([1.0, 1.0, 0.7])
-    )
-    start = Start(torch.zeros(4, 3), torch.zeros(3), place, covariance, torch.ones(3, dtype=torch.bool))
-    ratios = GaussianRatios(torch.tensor(columns), start)
-    means = torch.tensor([[0.4, 0.2, -0.1], [0.7, -0.5, 0.3]])
-    s = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
-    found = torch.einsum("nmr,smr->nsm", ratios.of_x(means), ratios.of_z(s)).numpy()
-
-    q = s.double().numpy()
-    t = np.stack([q[:, 0], stats.norm.ppf(q[:, 1]), stats.norm.ppf(0.2 + 0.5 * q[:, 2])], axis=1)
-    ends = np.array([[0, 1], stats.norm.ppf([1e-6, 1 - 1e-6]), stats.norm.ppf([0.2, 0.7])])
-    log_prior = np.stack([0 * q[:, 0], stats.norm.logpdf(t[:, 1]), stats.norm.logpdf(t[:, 2]) - np.log(0.5)], axis=1)
+    ratios, means, (s, t, log_prior) = GaussianRatios(torch.tensor(columns), THREE), MEANS.numpy(), some_targets()
+    found = torch.einsum("nmr,smr->nsm", ratios.of_x(MEANS), ratios.of_z(s)).numpy()
     for m, names in enumerate(columns):
-        for i, mean in enumerate(means.numpy()):
-            gaussian = stats.multivariate_normal(mean[names], covariance.numpy()[np.ix_(names, names)])
-            each = stats.norm(mean[names], covariance.numpy().diagonal()[names] ** 0.5)
-            mass = np.prod(np.diff(each.cdf(ends[names].T), axis=0))
+        for i, mean in enumerate(means):
+            gaussian = stats.multivariate_normal(mean[names], COVARIANCE[np.ix_(names, names)])
+            each = stats.norm(mean[names], COVARIANCE.diagonal()[names] ** 0.5)
+            mass = np.prod(np.diff(each.cdf(ENDS[names].T), axis=0))
             exact = gaussian.logpdf(t[:, names]) - log_prior[:, names].sum(1) - np.log(mass)
             # FLOOR^2 = 1.5e-5 is added to variances of which the least eigenvalue is 0.02: one part in a thousand
             np.testing.assert_allclose(found[i, :, m], exact, rtol=4e-3, atol=4e-3)
+
+
+@pytest.mark.parametrize("columns", [[0, 1, 2], [2, 0]])
+def test_each_factor_of_a_chain_is_the_ratio_of_gaussian_given_what_came_before_and_prior(columns):
+    chain, (s, t, log_prior) = GaussianChain(torch.tensor(columns), THREE), some_targets()
+    s = s[:, columns]
+    found = (chain.of_given(MEANS[:1].expand(len(s), -1), s) * chain.of_value(s)).sum(-1).numpy()
+    mean = MEANS[0].numpy()
+    for i, name in enumerate(columns):
+        before = columns[:i]
+        gain = np.linalg.solve(COVARIANCE[np.ix_(before, before)], COVARIANCE[before, name])
+        centre = mean[name] + (t[:, before] - mean[before]) @ gain
+        sd = np.sqrt(COVARIANCE[name, name] - COVARIANCE[before, name] @ gain)
+        given = stats.norm(np.clip(centre, ENDS[name][0] - REACH * sd, ENDS[name][1] + REACH * sd), sd)
+        mass = np.diff(given.cdf(ENDS[name][:, None]), axis=0)[0]
+        exact = given.logpdf(t[:, name]) - log_prior[:, name] - np.log(mass)
+        # as above
+        np.testing.assert_allclose(found[:, i], exact, rtol=4e-3, atol=4e-3)
 
 
 @pytest.mark.parametrize("cube", [(0.0, 1.0), (0.02, 0.98)])
@@ -81,7 +104,7 @@ def test_a_linear_model_starts_from_its_posterior(linear_gaussian, cube):
 
 
 def agrees(estimator, x, posterior, cube=(0.0, 1.0)):
-    """Within five standard errors of a regression and of a variance from the held-out rows."""
+    """Within five standard errors of a regression, of its inversion, and of a variance."""
     mean, covariance = posterior
     u = torch.linspace(*cube, 2001, dtype=torch.float64)
     values = stats.norm.ppf(u.clamp(1e-9, 1 - 1e-9))
@@ -92,8 +115,27 @@ def agrees(estimator, x, posterior, cube=(0.0, 1.0)):
         found = weight @ values
         sd = np.sqrt(weight @ values**2 - found**2)
         exact = covariance[i, i] ** 0.5
-        assert np.abs(found - mean[:, i]).max() < 5 * exact * np.sqrt(5 / HELD_OUT)
-        np.testing.assert_allclose(sd, exact, rtol=5 / np.sqrt(2 * HELD_OUT))
+        assert np.abs(found - mean[:, i]).max() < 5 * exact * np.sqrt(5 / N)
+        np.testing.assert_allclose(sd, exact, rtol=5 / np.sqrt(2 * N))
+
+
+def test_a_joint_of_a_linear_model_starts_from_its_posterior(linear_gaussian):
+    """Draws whitened with the exact mean and covariance are white."""
+    names, n = ("c", "a", "b"), 20_000
+    estimator = untrained(draws_of(linear_gaussian), [], {names: {}})
+    theta = np.random.default_rng(7).uniform(-0.5, 0.5, (5, 3))
+    x = linear_gaussian.simulate(theta, np.random.default_rng(8))["x"]
+    z, *_ = estimator.sample(names, {"x": torch.tensor(x).float()}, n, torch.Generator().manual_seed(9))
+    means, covariance = linear_gaussian.posterior(x)
+    order = [linear_gaussian.prior.names.index(name) for name in names]
+    root = np.linalg.cholesky(covariance[np.ix_(order, order)])
+    # the errors of `agrees`, and those of so many draws
+    error = 5 * np.sqrt(1 / N + 1 / n)
+    values = stats.norm.ppf(z.numpy()).reshape(5, n, 3)
+    for draws, mean in zip(values, means[:, order], strict=True):
+        white = np.linalg.solve(root, (draws - mean).T)
+        assert np.abs(white.mean(1)).max() < np.sqrt(5) * error
+        assert np.abs(np.cov(white) - np.eye(3)).max() < np.sqrt(2) * error
 
 
 class Unrelated:

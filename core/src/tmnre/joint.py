@@ -19,30 +19,50 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmnre.heads import ENCODED, RANK, BatchedLinear, encoded, wave_weights
+from tmnre.start import GaussianChain, Start
 
 GRID = 512
 ROWS_AT_ONCE = 1024
 
 
-class Chain(nn.Module):
-    """d one-dimensional ratios, the i-th conditional on the targets before it; features = 0: nothing else is given.
+class State(NamedTuple):
+    """What a chain keeps while targets are told: its first layer (N, d, hidden), and a start's means (N, d)."""
 
+    hidden: Tensor
+    centre: Tensor
+
+
+class Chain(nn.Module):
+    """One-dimensional ratios of the targets in `columns` (d,), the i-th conditional on those before it.
+
+    features : how many; 0: nothing but targets is given
     smooth : see `wave_weights`
+    start : what the ratios start from; its means of all targets are the last features
     """
 
     wave_weights: Tensor
     before: Tensor
 
-    def __init__(self, d: int, features: int, *, smooth: float, hidden: int = 96, rank: int = RANK) -> None:
+    def __init__(
+        self,
+        columns: Tensor,
+        features: int,
+        *,
+        smooth: float,
+        start: Start | None = None,
+        hidden: int = 96,
+        rank: int = RANK,
+    ) -> None:
         super().__init__()
         self.register_buffer("wave_weights", wave_weights(smooth))
-        self.features = features
+        self.features, d = features, len(columns)
         if features:
             self.x_in = nn.Linear(features, d * hidden)
         self.given_in = BatchedLinear(d, d * ENCODED, hidden)
@@ -53,11 +73,17 @@ class Chain(nn.Module):
         self.z_skip = BatchedLinear(d, ENCODED, rank)
         before = torch.ones(d, d).tril(-1).repeat_interleave(ENCODED, 1)
         self.register_buffer("before", before, persistent=False)
+        self.start = GaussianChain(columns, start) if start else None
+        if start:
+            known = start.tells[columns]
+            with torch.no_grad():
+                self.x_out.weight[known], self.x_out.bias[known] = 0, 0
 
     def of_given(self, features: Tensor, s: Tensor) -> Tensor:
         """a (N, d, rank) of features (N, F) and quantiles s (N, d), of which the i-th row sees those before i."""
         hidden = self.before_any(features) + self.given_in(self._encoded(s).flatten(1)[:, None] * self.before)
-        return self._a(hidden, self.deep, self.x_out)
+        a = self._a(hidden, self.deep, self.x_out)
+        return a if self.start is None else torch.cat([a, self.start.of_given(features, s)], dim=-1)
 
     def _encoded(self, s: Tensor) -> Tensor:
         return encoded(s) * self.wave_weights
@@ -66,18 +92,25 @@ class Chain(nn.Module):
         """What the features (N, F) add to the first layer (N, d, hidden), before any target is known."""
         return self.x_in(features).unflatten(1, (len(self.before), -1)) if self.features else 0.0
 
-    def begin(self, features: Tensor) -> Tensor:
-        """State for `a_of` and `tell`, before any target is known."""
-        return self.before_any(features) + self.given_in.bias.transpose(0, 1)
+    def begin(self, features: Tensor) -> State:
+        """For `a_of` and `tell`, before any target is known."""
+        hidden = self.before_any(features) + self.given_in.bias.transpose(0, 1)
+        return State(hidden, torch.empty(0) if self.start is None else self.start.begin(features))
 
-    def a_of(self, i: int, state: Tensor) -> Tensor:
+    def a_of(self, i: int, state: State) -> Tensor:
         """a_i (N, rank), when the targets before the i-th have been told."""
-        return self._a(state[:, i], partial(self.deep.one, i), partial(self.x_out.one, i))
+        a = self._a(state.hidden[:, i], partial(self.deep.one, i), partial(self.x_out.one, i))
+        if self.start is None:
+            return a
+        one = slice(i, i + 1)
+        return torch.cat([a, self.start.a_of(one, state.centre[:, one])[:, 0]], dim=-1)
 
-    def tell(self, i: int, state: Tensor, s: Tensor) -> None:
+    def tell(self, i: int, state: State, s: Tensor) -> None:
         """Enters quantiles s (N,) of the i-th target into the state."""
         weight = self.given_in.weight[i + 1 :, i * ENCODED : (i + 1) * ENCODED]
-        state[:, i + 1 :] += (self._encoded(s) @ weight).transpose(0, 1)
+        state.hidden[:, i + 1 :] += (self._encoded(s) @ weight).transpose(0, 1)
+        if self.start is not None:
+            self.start.tell(i, state.centre, s)
 
     @staticmethod
     def _a(hidden: Tensor, deep: Callable[[Tensor], Tensor], out: Callable[[Tensor], Tensor]) -> Tensor:
@@ -87,7 +120,8 @@ class Chain(nn.Module):
     def of_value(self, s: Tensor) -> Tensor:
         """b (N, d, rank) of quantiles s (N, d)."""
         inputs = self._encoded(s)
-        return (self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)).float()
+        b = (self.z_out(F.gelu(self.z_in(inputs))) + self.z_skip(inputs)).float()
+        return b if self.start is None else torch.cat([b, self.start.of_value(s)], dim=-1)
 
     def on_grid(self) -> Tensor:
         """b (d, GRID, rank) at the middle of every cell."""
@@ -122,11 +156,11 @@ class Joint(nn.Module):
         smooth: float = 0.0,
         learned: bool = False,
         log_density: Tensor | None = None,
+        start: Start | None = None,
     ) -> Joint:
-        """With random weights; `learned`: whether the second term is to be learned."""
-        d = len(columns)
-        prior = Chain(d, 0, smooth=smooth) if learned else None
-        return cls(columns, Chain(d, features, smooth=smooth), prior, log_density)
+        """With random weights; `learned`: whether the second term is to be learned; start: of the first."""
+        prior = Chain(columns, 0, smooth=smooth) if learned else None
+        return cls(columns, Chain(columns, features, smooth=smooth, start=start), prior, log_density)
 
     @property
     def terms(self) -> int:

@@ -130,7 +130,7 @@ class RatioEstimator(nn.Module):
         joints : {targets learned by the chain rule: how the prior ties them}; {}: not at all; {"log_volume": v}: it
             is flat in a set of that log volume; {"learned": True}: in a way that has to be learned
         smooth : of joints, see `wave_weights`
-        start : what marginals start from; None: from random ratios
+        start : what ratios start from; None: from random ones
         """
 
         def columns(names: tuple[str, ...]) -> list[int]:
@@ -140,7 +140,7 @@ class RatioEstimator(nn.Module):
             where, log_density = torch.tensor(columns(names)), None
             if log_volume is not None:
                 log_density = quantiles.log_density[where] + log_volume / len(where)
-            return Joint.new(where, features, smooth=smooth, learned=learned, log_density=log_density)
+            return Joint.new(where, features, smooth=smooth, learned=learned, log_density=log_density, start=start)
 
         if start:
             embedding, features = WithMeans(embedding, start), features + len(targets)

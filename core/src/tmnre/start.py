@@ -5,8 +5,11 @@ ratio is then N(t; m(x), C) / p(t), divided by the mass that each target's Gauss
 product of functions of x and of t as all heads are.  A head learns by how much the truth differs: nothing where all is
 linear, and everything where data tell nothing linearly of a target, whose ratio starts from one.
 
-t is the coordinate of a target in which this describes it best: its quantile s in the region, or the normal score of
-a parameter's quantile in the whole prior, of another target's in the region.
+In the ratio of a joint, learned target after target, each term starts from the Gaussian of its target given those
+before it, likewise divided by the target's prior and the mass inside.
+
+t is the coordinate of a target in which this describes it best: its quantile u, from end to end of the region, or the
+normal score of u.  A parameter's u is that in the whole prior, another target's that in the region, s.
 """
 
 from __future__ import annotations
@@ -43,25 +46,53 @@ def log_mass(low: Tensor, high: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Coordinates t of T targets: s itself where `linear` (T,), else the normal score of low + (high - low) s."""
+    """Coordinates t of T targets: u from end to end where `linear` (T,), else its normal score.
+
+    table (T, K): u at evenly spaced quantiles s in the region, between which it is linear; log_density_of_u (T, K - 1):
+    of the region's prior there.
+    """
 
     linear: Tensor
-    low: Tensor
-    high: Tensor
+    table: Tensor
+    log_density_of_u: Tensor
+
+    @classmethod
+    def between(cls, linear: Tensor, low: Tensor, high: Tensor) -> Coordinates:
+        """Of targets with a prior that is flat in u from low to high (T,)."""
+        return cls(linear, torch.stack([low, high], 1), -torch.log(high - low)[:, None])
 
     def of(self, s: Tensor) -> Tensor:
         """t (..., T) of quantiles s."""
-        return torch.where(self.linear, s, normal_score(self.low + (self.high - self.low) * s))
+        place, cell = self._place(s)
+        low, high = self._at(self.table, cell), self._at(self.table, cell + 1)
+        u = low + (high - low) * (place - cell)
+        first, last = self.table[:, 0], self.table[:, -1]
+        return torch.where(self.linear, (u - first) / (last - first), normal_score(u))
 
-    def log_density(self, t: Tensor) -> Tensor:
-        """Of the region's prior at t (..., T), where s is uniform."""
-        score = -0.5 * t.square() - 0.5 * math.log(2 * math.pi) - torch.log(self.high - self.low)
-        return torch.where(self.linear, torch.zeros_like(t), score)
+    def log_density(self, s: Tensor) -> Tensor:
+        """Of the region's prior of t, at quantiles s (..., T)."""
+        of_u = self._at(self.log_density_of_u, self._place(s)[1])
+        width = torch.log(self.table[:, -1] - self.table[:, 0])
+        score = -0.5 * self.of(s).square() - 0.5 * math.log(2 * math.pi)
+        return of_u + torch.where(self.linear, width, score)
+
+    def _place(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        cells = self.table.shape[1] - 1
+        return s * cells, (s.detach() * cells).long().clamp(0, cells - 1)
+
+    @staticmethod
+    def _at(table: Tensor, cell: Tensor) -> Tensor:
+        first = torch.arange(len(table), device=cell.device) * table.shape[1]
+        return table.flatten()[cell + first]
+
+    def __getitem__(self, which: Tensor | slice) -> Coordinates:
+        """Of some of the targets."""
+        return Coordinates(self.linear[which], self.table[which], self.log_density_of_u[which])
 
     @property
     def ends(self) -> Tensor:
         """t (2, T) at the ends of the region."""
-        return self.of(torch.tensor([0.0, 1.0], dtype=self.low.dtype)[:, None].expand(2, len(self.low)))
+        return self.of(torch.tensor([0.0, 1.0], dtype=self.table.dtype)[:, None].expand(2, len(self.table)))
 
 
 @dataclass(frozen=True)
@@ -117,8 +148,8 @@ class GaussianRatios(nn.Module):
 
     columns: Tensor
     linear: Tensor
-    low: Tensor
-    high: Tensor
+    table: Tensor
+    log_density_of_u: Tensor
     precision: Tensor
     constant: Tensor
     ends: Tensor
@@ -128,8 +159,8 @@ class GaussianRatios(nn.Module):
         super().__init__()
         place = start.coordinates
         self.register_buffer("columns", columns)
-        self.targets = len(place.low)
-        for name in ("linear", "low", "high"):
+        self.targets = len(place.table)
+        for name in ("linear", "table", "log_density_of_u"):
             self.register_buffer(name, getattr(place, name))
         d = columns.shape[1]
         covariance = start.covariance[columns[:, :, None], columns[:, None, :]] + FLOOR**2 * torch.eye(d)
@@ -153,9 +184,75 @@ class GaussianRatios(nn.Module):
 
     def of_z(self, s: Tensor) -> Tensor:
         """b (N, M, 2 + d + d^2) from quantiles s (N, T) of all targets."""
-        place = Coordinates(self.linear, self.low, self.high)
+        place = Coordinates(self.linear, self.table, self.log_density_of_u)
         t = place.of(s)
-        prior = -place.log_density(t)[:, self.columns].sum(-1, keepdim=True)
+        prior = -place.log_density(s)[:, self.columns].sum(-1, keepdim=True)
         t = t[:, self.columns]
         square = (t[..., :, None] * t[..., None, :]).flatten(2)
         return torch.cat([torch.ones_like(prior), prior, t, square], dim=-1)
+
+
+class GaussianChain(nn.Module):
+    """log N(t_i; m, C | t_<i) - log p(t_i) - log mass inside, of the targets in columns (d,), as scalar products.
+
+    With C = L diag(sd^2) L^T, L unit lower triangular, t = m + L e where the e_i are independent, and the mean of t_i
+    given those before it is t_i - e_i.
+    """
+
+    columns: Tensor
+    linear: Tensor
+    table: Tensor
+    log_density_of_u: Tensor
+    lower: Tensor
+    inverse: Tensor
+    sd: Tensor
+    ends: Tensor
+
+    def __init__(self, columns: Tensor, start: Start) -> None:
+        super().__init__()
+        self.targets = len(start.tells)
+        place, d = start.coordinates[columns], len(columns)
+        covariance = start.covariance[columns[:, None], columns].double() + FLOOR**2 * torch.eye(d).double()
+        root = torch.linalg.cholesky(covariance)
+        sd = root.diagonal()
+        lower = root / sd
+        self.register_buffer("columns", columns)
+        for name in ("linear", "table", "log_density_of_u", "ends"):
+            self.register_buffer(name, getattr(place, name))
+        for name, value in (("sd", sd), ("lower", lower), ("inverse", torch.linalg.inv(lower))):
+            self.register_buffer(name, value.float())
+
+    def begin(self, features: Tensor) -> Tensor:
+        """Means (N, d), before any target is known, from features (N, F) of which the last T are those of all."""
+        low, high = self.ends[0] - REACH * self.sd, self.ends[1] + REACH * self.sd
+        return torch.maximum(torch.minimum(features[:, -self.targets :][:, self.columns], high), low)
+
+    def tell(self, i: int, centre: Tensor, s: Tensor) -> None:
+        """Enters quantiles s (N,) of the i-th target into the means (N, d)."""
+        error = self._place[i : i + 1].of(s[:, None]) - centre[:, i : i + 1]
+        centre[:, i + 1 :] += error * self.lower[i + 1 :, i]
+
+    def of_given(self, features: Tensor, s: Tensor) -> Tensor:
+        """a (N, d, 4) of features (N, F) and quantiles s (N, d): the i-th of those before it."""
+        m = self.begin(features)
+        with torch.autocast(m.device.type, enabled=False):
+            before = (self._place.of(s) - m) @ (torch.eye(len(self.sd), device=m.device) - self.inverse).T
+        return self.a_of(slice(None), m + before)
+
+    def a_of(self, which: slice, centre: Tensor) -> Tensor:
+        """a (N, k, 4) of targets with these means (N, k) given those before them."""
+        sd, (first, last) = self.sd[which], self.ends[:, which]
+        centre = torch.maximum(torch.minimum(centre, last + REACH * sd), first - REACH * sd)
+        inside = log_mass((first - centre) / sd, (last - centre) / sd)
+        constant = -0.5 * (centre / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi) - inside
+        square = (-0.5 / sd.square()).expand_as(centre)
+        return torch.stack([constant, torch.ones_like(constant), centre / sd.square(), square], dim=-1)
+
+    def of_value(self, s: Tensor) -> Tensor:
+        """b (N, d, 4) of quantiles s (N, d)."""
+        t, prior = self._place.of(s), self._place.log_density(s)
+        return torch.stack([torch.ones_like(t), -prior, t, t.square()], dim=-1)
+
+    @property
+    def _place(self) -> Coordinates:
+        return Coordinates(self.linear, self.table, self.log_density_of_u)
