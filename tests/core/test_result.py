@@ -53,6 +53,15 @@ def test_sample_follows_the_weights():
     np.testing.assert_array_equal(draws, gaussian().sample(20_000, rng=3))
 
 
+def test_draws_that_weigh_alike_are_not_repeated():
+    values = np.random.default_rng(0).standard_normal((1000, 1))
+    marginal = MarginalPosterior(("a",), values, np.zeros(1000), log_weights=np.zeros(1000))
+    np.testing.assert_array_equal(np.sort(marginal.sample(1000, 1), axis=0), np.sort(values, axis=0))
+    assert len(np.unique(marginal.sample(500, 2))) == 500
+    # and where they are fewer than asked for, none more often than it must
+    assert np.unique(marginal.sample(2500, 3), return_counts=True)[1].tolist().count(3) == 500
+
+
 def test_density():
     grid = np.linspace(-1.5, 2, 50)
     exact = stats.norm.pdf(grid, 0.3, 0.5)

@@ -63,8 +63,14 @@ class MarginalPosterior:
         return float(1 / np.sum(self.weights**2))
 
     def sample(self, n: int, rng: np.random.Generator | int = 0) -> np.ndarray:
-        """(n, d) posterior draws, by resampling the weighted ones with replacement."""
-        return self.samples[np.random.default_rng(rng).choice(len(self.samples), n, p=self.weights)]
+        """(n, d) posterior draws in random order, of the weighted ones by systematic resampling (Kitagawa 1996).
+
+        None is repeated whose weight is below 1 / n: of a joint, whose draws weigh alike, only where they are fewer.
+        """
+        rng = np.random.default_rng(rng)
+        levels = (rng.permutation(n) + rng.random()) / n
+        cumulative = np.cumsum(self.weights)
+        return self.samples[np.searchsorted(cumulative, levels * cumulative[-1], side="right")]
 
     def interval(self, mass: float = 0.9) -> np.ndarray:
         """Equal-tailed interval (d, 2) of the given posterior mass."""
