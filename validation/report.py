@@ -198,11 +198,12 @@ def sbibm() -> str:
                 rows.append([task, name, *cells])
         rows += [[task, method, *values] for (of, method), values in PUBLISHED.items() if of == task]
     used = [run["simulations"] for run in entries]
+    fewest = min(run.get("samples", 10_000) for run in entries)
     return (
         f"{made(max(entries, key=lambda run: run['date']))}\n\nC2ST of the joint posterior from the benchmark's "
         "reference posteriors (0.5 is perfect), mean over observations, at budgets of simulations in all; one "
-        f"configuration for all tasks and budgets. Between {min(used):,} and {max(used):,} simulations were used.\n\n"
-        + table(["task", "method", "1e3", "1e4", "1e5"], rows)
+        f"configuration for all tasks and budgets. Between {min(used):,} and {max(used):,} simulations were used, and "
+        f"{fewest:,} samples a side or more.\n\n" + table(["task", "method", "1e3", "1e4", "1e5"], rows)
     )
 
 

@@ -121,7 +121,7 @@ NAMES = ("a", "b", "c")
 def analysis():
     simulator = Correlated()
     x = {"x": simulator.white @ MEAN}
-    stages = (Stage(2000, steps=120), Stage(2000, steps=120), Stage(8000, steps=500))
+    stages = (Stage(2000, steps=60), Stage(2000, steps=60), Stage(8000, steps=200))
     how = {"training": Training(batch_size=128), "truncated": [NAMES]}
     return Analysis(simulator, x, ["a", ("a", "b"), NAMES], stages=stages, **how)
 
@@ -166,7 +166,7 @@ def test_groups_may_be_cut_apart_first(tmp_path):
     """Rounds of boxes, which learn no joint, then a contour inside the box; also when it goes on half-way."""
     simulator = Correlated()
     x = {"x": simulator.white @ MEAN}
-    stages = (*(Stage(2000, steps=120, together=False),) * 2, Stage(3000, steps=200))
+    stages = (*(Stage(2000, steps=80, together=False),) * 2, Stage(3000, steps=100))
     how = {"training": Training(batch_size=128), "truncated": [NAMES]}
     analysis = Analysis(simulator, x, [NAMES], stages=stages, **how)
     rounds = Rounds(analysis, tmp_path / "run", progress=partial(tqdm, disable=True), say=lambda _: None)
@@ -188,7 +188,7 @@ def test_groups_may_be_cut_apart_first(tmp_path):
 
 
 def test_going_on_is_bit_identical(analysis, tmp_path):
-    short = replace(analysis, stages=(Stage(600, steps=60),) * 2)
+    short = replace(analysis, stages=(Stage(600, steps=30),) * 2)
     whole = go(short, tmp_path / "whole")
     assert "contours" in whole.rounds[-1]["region"]
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")

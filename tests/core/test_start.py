@@ -36,6 +36,20 @@ def start_of(draws):
     return linear_start(draws, torch.arange(len(draws)), quantiles, 5), quantiles
 
 
+def test_the_density_of_a_coordinate_is_how_fast_its_quantile_grows():
+    """Where the prior is not flat between the ends, and where it is."""
+    table = torch.tensor([[0.1, 0.2, 0.5, 0.9]] * 2)
+    curved = Coordinates(torch.tensor([True, False]), table, -torch.log(3 * table.diff(dim=1)))
+    level = torch.tensor([0.3, 0.1])
+    s = torch.linspace(0.01, 0.99, 99)[:, None].expand(-1, 2).clone().requires_grad_()
+    for place in (curved, Coordinates.between(curved.linear, level, 1 - level)):
+        t, log_density = place.with_log_density(s)
+        (slope,) = torch.autograd.grad(t.sum(), s)
+        torch.testing.assert_close(log_density, -slope.log(), rtol=1e-4, atol=1e-4)
+    # half of what is below .2 in u, at the first third
+    assert float(curved.of(torch.tensor([[1 / 6, 1 / 6]]))[0, 1]) == pytest.approx(stats.norm.ppf(0.15), abs=1e-5)
+
+
 def untrained(draws, marginals, joints=None):
     start, quantiles = start_of(draws)
     x, _ = draws.batch(torch.arange(100), torch.Generator().manual_seed(6))

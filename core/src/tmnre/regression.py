@@ -27,8 +27,9 @@ FOLDS = 5
 FEWEST, FEWEST_EACH, ERRORS = 250, 20, 2.0
 """simulations, those for each target to invert, and standard errors of a gain above zero, that are trusted; a mean
 inverted with n simulations of T targets is off by sqrt(T / n) standard deviations"""
-ENOUGH = 0.9
-"""of the shrunken regression's gain, for the inverted one to be taken: it is better for data from a region's middle"""
+ENOUGH = 0.7
+"""of the shrunken regression's gain, for the inverted one to be taken: it is better for data from a region's middle,
+and worse for those near the edge of a region cut by a contour, which are most"""
 FLAT = 0.1
 """precision of a Gaussian that stands for a flat prior of s"""
 
@@ -183,6 +184,7 @@ def _gain(place: Coordinates, s: Tensor, m: Tensor, variance: Tensor, trust: flo
     """Mean log ratio (T,) at quantiles s (n, T) of targets with means m, less so many of its standard deviations."""
     sd = (variance + FLOOR**2).sqrt()
     inside = log_mass((place.ends[0] - m) / sd, (place.ends[1] - m) / sd)
-    gaussian = -0.5 * math.log(2 * math.pi) - sd.log() - 0.5 * ((place.of(s) - m) / sd).square()
-    each = gaussian - inside - place.log_density(s)
+    t, log_density = place.with_log_density(s)
+    gaussian = -0.5 * math.log(2 * math.pi) - sd.log() - 0.5 * ((t - m) / sd).square()
+    each = gaussian - inside - log_density
     return each.mean(0) - trust * each.std(0)

@@ -63,18 +63,21 @@ class Coordinates:
 
     def of(self, s: Tensor) -> Tensor:
         """t (..., T) of quantiles s."""
+        return self._of(*self._place(s))
+
+    def with_log_density(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """t (..., T) of quantiles s, and the log density there of the region's prior of t."""
         place, cell = self._place(s)
+        t = self._of(place, cell)
+        width = torch.log(self.table[:, -1] - self.table[:, 0])
+        score = -0.5 * t.square() - 0.5 * math.log(2 * math.pi)
+        return t, self._at(self.log_density_of_u, cell) + torch.where(self.linear, width, score)
+
+    def _of(self, place: Tensor, cell: Tensor) -> Tensor:
         low, high = self._at(self.table, cell), self._at(self.table, cell + 1)
         u = low + (high - low) * (place - cell)
         first, last = self.table[:, 0], self.table[:, -1]
         return torch.where(self.linear, (u - first) / (last - first), normal_score(u))
-
-    def log_density(self, s: Tensor) -> Tensor:
-        """Of the region's prior of t, at quantiles s (..., T)."""
-        of_u = self._at(self.log_density_of_u, self._place(s)[1])
-        width = torch.log(self.table[:, -1] - self.table[:, 0])
-        score = -0.5 * self.of(s).square() - 0.5 * math.log(2 * math.pi)
-        return of_u + torch.where(self.linear, width, score)
 
     def _place(self, s: Tensor) -> tuple[Tensor, Tensor]:
         cells = self.table.shape[1] - 1
@@ -185,8 +188,8 @@ class GaussianRatios(nn.Module):
     def of_z(self, s: Tensor) -> Tensor:
         """b (N, M, 2 + d + d^2) from quantiles s (N, T) of all targets."""
         place = Coordinates(self.linear, self.table, self.log_density_of_u)
-        t = place.of(s)
-        prior = -place.log_density(s)[:, self.columns].sum(-1, keepdim=True)
+        t, log_density = place.with_log_density(s)
+        prior = -log_density[:, self.columns].sum(-1, keepdim=True)
         t = t[:, self.columns]
         square = (t[..., :, None] * t[..., None, :]).flatten(2)
         return torch.cat([torch.ones_like(prior), prior, t, square], dim=-1)
@@ -250,7 +253,7 @@ class GaussianChain(nn.Module):
 
     def of_value(self, s: Tensor) -> Tensor:
         """b (N, d, 4) of quantiles s (N, d)."""
-        t, prior = self._place.of(s), self._place.log_density(s)
+        t, prior = self._place.with_log_density(s)
         return torch.stack([torch.ones_like(t), -prior, t, t.square()], dim=-1)
 
     @property
