@@ -4,7 +4,7 @@ import torch
 from scipy import stats
 
 from tmnre import Box, Prior, Truncation, Uniform
-from tmnre.truncate import GRID, tighten
+from tmnre.truncate import GRID, MOST_LOST, tighten
 
 CELL = 1 / GRID
 # evenly spaced quantiles stand for the region's prior, so that edges can be compared to a grid cell
@@ -173,3 +173,30 @@ def test_a_narrow_gap_is_not_worth_its_edges():
     # 11 sd from mode to mode: below epsilon for half an sd of 21
     tightened = run(Modes(0.3, 0.41), padding=0.0)
     assert tightened.region.gaps == {}
+
+
+class Fooled:
+    """A joint whose draws are a Gaussian, and whose ratio is far too high in a corner where one of them lies."""
+
+    targets, marginals = ("a", "b"), ()
+    mean, sd = 0.3, 0.02
+
+    def draws(self, n):
+        u = self.mean + self.sd * np.random.default_rng(0).standard_normal((n, 2))
+        return np.concatenate([u[1:], [[0.995, 0.995]]])
+
+    def sample(self, group, x, n, generator):
+        return torch.from_numpy(self.draws(n)), None, None
+
+    def surface(self, group, x):
+        return lambda u: -0.5 * (((u - self.mean) / self.sd) ** 2).sum(1) + 2000 * (u > 0.99).all(1)
+
+
+def test_a_contour_keeps_the_draws_of_a_joint_whose_ratio_is_too_high_elsewhere():
+    estimator, prior = Fooled(), Prior(a=Uniform(0, 1), b=Uniform(0, 1))
+    z = torch.rand(4096, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    tightened = tighten(Box.full(prior), prior, estimator, {}, z, (), Truncation(), groups=[("a", "b")])
+    contour = tightened.region.contours["a", "b"]
+    # those beyond it, and those beyond an ellipsoid about 1000 points
+    assert contour.contains(estimator.draws(20_000)).mean() > 1 - 2 * MOST_LOST
+    assert tightened.lost_mass["a , b"] <= MOST_LOST

@@ -29,6 +29,9 @@ GRID = 4096
 DRAWS = 20_000
 UNRESOLVED = 0.1
 """posterior mass that a contour may lose, in units of what one simulation stands for"""
+MOST_LOST = 1e-3
+"""of a joint's own draws that its contour may leave out: a ratio from few simulations can be far too high where there
+are none, and its maximum no measure of where the posterior is"""
 GAP = 0.1
 """a gap narrower than this share of what is kept is not worth its edges"""
 
@@ -61,7 +64,8 @@ def tighten(
     x: the observation with a batch axis of one; z (S, T): samples of the targets from the region's prior.
     whole: names that keep what lies between separate modes.
     groups: of parameters, each cut by a contour that loses as much of a Gaussian as epsilon does in one dimension, or a
-    tenth of what one of the simulations that the ratio was learned from stands for, where that is more.
+    tenth of what one of the simulations that the ratio was learned from stands for, where that is more; never more than
+    MOST_LOST of the draws.
     depths: of simulations held out, {group: how far log r of the truth is below its maximum}; a contour reaches as low.
     """
     cube, derived, gaps, lost = {}, {}, {}, {}
@@ -104,7 +108,7 @@ def tighten(
         fall = drop(mass, len(group), settings.padding)
         if depths is not None:
             fall = max(fall, float(depths[group].max()))
-        threshold = float(log_r.max()) - fall
+        threshold = min(float(log_r.max()) - fall, float(np.quantile(log_r, MOST_LOST)))
         lost[" , ".join(group)] = float((log_r < threshold).mean())
         old = region.contours.get(group) or Contour.box(np.array([region.cube[name] for name in group]), rng)
         contours[group] = old.tightened(surface, threshold, settings.padding, rng)
