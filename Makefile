@@ -11,13 +11,14 @@ RUNS ?= runs
 install: $(VENV)/.installed
 
 # the processor build of PyTorch where the package index has one; a CUDA build works as well.
-# Most of what is installed is never imported: byte code is made on import, not for all of it now
+# Byte code is compiled on all cores, which pip does on one (a few files of packages are no Python of this version)
 $(VENV)/.installed: constraints.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable './core[dask,export]' \
 		$(addprefix --editable ./,$(PLUGINS)) pytest pytest-xdist ruff dynesty scikit-learn \
 		mypy types-PyYAML hypothesis hatchling
+	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	touch $@
 
 demo: install

@@ -209,6 +209,7 @@ class GaussianChain(nn.Module):
     lower: Tensor
     inverse: Tensor
     sd: Tensor
+    reach: Tensor
     ends: Tensor
 
     def __init__(self, columns: Tensor, start: Start) -> None:
@@ -222,12 +223,13 @@ class GaussianChain(nn.Module):
         self.register_buffer("columns", columns)
         for name in ("linear", "table", "log_density_of_u", "ends"):
             self.register_buffer(name, getattr(place, name))
-        for name, value in (("sd", sd), ("lower", lower), ("inverse", torch.linalg.inv(lower))):
+        reach = REACH * covariance.diagonal().sqrt()
+        for name, value in (("sd", sd), ("reach", reach), ("lower", lower), ("inverse", torch.linalg.inv(lower))):
             self.register_buffer(name, value.float())
 
     def begin(self, features: Tensor) -> Tensor:
         """Means (N, d), before any target is known, from features (N, F) of which the last T are those of all."""
-        low, high = self.ends[0] - REACH * self.sd, self.ends[1] + REACH * self.sd
+        low, high = self.ends[0] - self.reach, self.ends[1] + self.reach
         return torch.maximum(torch.minimum(features[:, -self.targets :][:, self.columns], high), low)
 
     def tell(self, i: int, centre: Tensor, s: Tensor) -> None:
