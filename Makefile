@@ -10,15 +10,13 @@ RUNS ?= runs
 
 install: $(VENV)/.installed
 
-# the processor build of PyTorch where the package index has one; a CUDA build works as well.
-# Byte code is compiled on all cores, which pip does on one (a few files of packages are no Python of this version)
+# the processor build of PyTorch where the package index has one; a CUDA build works as well
 $(VENV)/.installed: constraints.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable './core[dask,export]' \
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable './core[dask,export]' \
 		$(addprefix --editable ./,$(PLUGINS)) pytest pytest-xdist ruff dynesty scikit-learn \
 		mypy types-PyYAML hypothesis hatchling
-	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	touch $@
 
 demo: install
