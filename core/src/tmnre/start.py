@@ -44,6 +44,11 @@ def log_mass(low: Tensor, high: Tensor) -> Tensor:
     return torch.log((torch.special.ndtr(high) - torch.special.ndtr(low)).clamp_min(1e-30))
 
 
+def within_reach(means: Tensor, ends: Tensor, sd: Tensor) -> Tensor:
+    """Means (..., T), no farther beyond the ends (2, T) of their targets than REACH standard deviations (T,)."""
+    return torch.maximum(torch.minimum(means, ends[1] + REACH * sd), ends[0] - REACH * sd)
+
+
 @dataclass(frozen=True)
 class Coordinates:
     """Coordinates t of T targets: u from end to end where `linear` (T,), else its normal score.
@@ -175,8 +180,7 @@ class GaussianRatios(nn.Module):
 
     def of_x(self, means: Tensor) -> Tensor:
         """a (N, M, 2 + d + d^2) from the means (N, T) of all targets."""
-        low, high = self.ends[0] - REACH * self.sd, self.ends[1] + REACH * self.sd
-        means = torch.maximum(torch.minimum(means, high), low)
+        means = within_reach(means, self.ends, self.sd)
         inside = log_mass((self.ends[0] - means) / self.sd, (self.ends[1] - means) / self.sd)
         m = means[:, self.columns]
         with torch.autocast(m.device.type, enabled=False):
@@ -199,7 +203,7 @@ class GaussianChain(nn.Module):
     """log N(t_i; m, C | t_<i) - log p(t_i) - log mass inside, of the targets in columns (d,), as scalar products.
 
     With C = L diag(sd^2) L^T, L unit lower triangular, t = m + L e where the e_i are independent, and the mean of t_i
-    given those before it is t_i - e_i.
+    given those before it is t_i - e_i, or with B = 1 - L^-1, `before`, m + B (t - m).
     """
 
     columns: Tensor
@@ -207,9 +211,9 @@ class GaussianChain(nn.Module):
     table: Tensor
     log_density_of_u: Tensor
     lower: Tensor
-    inverse: Tensor
+    before: Tensor
     sd: Tensor
-    reach: Tensor
+    marginal_sd: Tensor
     ends: Tensor
 
     def __init__(self, columns: Tensor, start: Start) -> None:
@@ -223,14 +227,13 @@ class GaussianChain(nn.Module):
         self.register_buffer("columns", columns)
         for name in ("linear", "table", "log_density_of_u", "ends"):
             self.register_buffer(name, getattr(place, name))
-        reach = REACH * covariance.diagonal().sqrt()
-        for name, value in (("sd", sd), ("reach", reach), ("lower", lower), ("inverse", torch.linalg.inv(lower))):
+        before, marginal_sd = torch.eye(d).double() - torch.linalg.inv(lower), covariance.diagonal().sqrt()
+        for name, value in (("sd", sd), ("marginal_sd", marginal_sd), ("lower", lower), ("before", before)):
             self.register_buffer(name, value.float())
 
     def begin(self, features: Tensor) -> Tensor:
         """Means (N, d), before any target is known, from features (N, F) of which the last T are those of all."""
-        low, high = self.ends[0] - self.reach, self.ends[1] + self.reach
-        return torch.maximum(torch.minimum(features[:, -self.targets :][:, self.columns], high), low)
+        return within_reach(features[:, -self.targets :][:, self.columns], self.ends, self.marginal_sd)
 
     def tell(self, i: int, centre: Tensor, s: Tensor) -> None:
         """Enters quantiles s (N,) of the i-th target into the means (N, d)."""
@@ -241,13 +244,13 @@ class GaussianChain(nn.Module):
         """a (N, d, 4) of features (N, F) and quantiles s (N, d): the i-th of those before it."""
         m = self.begin(features)
         with torch.autocast(m.device.type, enabled=False):
-            before = (self._place.of(s) - m) @ (torch.eye(len(self.sd), device=m.device) - self.inverse).T
-        return self.a_of(slice(None), m + before)
+            centre = m + (self._place.of(s) - m) @ self.before.T
+        return self.a_of(slice(None), centre)
 
     def a_of(self, which: slice, centre: Tensor) -> Tensor:
         """a (N, k, 4) of targets with these means (N, k) given those before them."""
         sd, (first, last) = self.sd[which], self.ends[:, which]
-        centre = torch.maximum(torch.minimum(centre, last + REACH * sd), first - REACH * sd)
+        centre = within_reach(centre, self.ends[:, which], sd)
         inside = log_mass((first - centre) / sd, (last - centre) / sd)
         constant = -0.5 * (centre / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi) - inside
         square = (-0.5 / sd.square()).expand_as(centre)
