@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from tmnre.nested import nested_sampling, slice_sample
+from tmnre.ellipsoid import Ellipsoid
+from tmnre.nested import nested_sampling, slice_sample, uniform
 
 CENTRES = np.array([[0.3, 0.5], [0.75, 0.5]])
 
@@ -87,3 +88,41 @@ def test_points_that_are_all_the_same_still_move():
 def test_too_few_points_are_refused():
     with pytest.raises(ValueError, match="in 5 dimensions needs 20 points, got 8"):
         nested_sampling(lambda u: u.sum(1), np.random.default_rng(0).random((8, 5)), None, allowed=cube)
+
+
+def test_a_ring_is_filled_from_its_box_or_by_slices():
+    """Half of a ring, as wide as it is large or thin: uniform in angle and in squared radius."""
+    for inner in (0.2, 0.399):
+
+        def half_ring(u, inner=inner):
+            x, y = (u - 0.5).T
+            return (x > 0) & (np.abs(np.hypot(x, y) - (inner + 0.4) / 2) < (0.4 - inner) / 2)
+
+        rng = np.random.default_rng(3)
+        angle = rng.uniform(-np.pi / 2, np.pi / 2, 1000)
+        radius = np.sqrt(rng.uniform(inner**2, 0.4**2, 1000))
+        pool = 0.5 + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        calls = []
+        points = uniform(lambda u: calls.append(len(u)) or half_ring(u), pool, 2000, rng)  # noqa: B023 - called here
+        assert half_ring(points).all() and points.shape == (2000, 2)
+        x, y = (points - 0.5).T
+        share = (x**2 + y**2 - inner**2) / (0.4**2 - inner**2)
+        assert stats.kstest(share, "uniform").pvalue > 1e-3
+        # a slice of the thin ring goes not far along it, so 2000 angles are as good as 1000 drawn twice on average
+        angles = stats.kstest(np.arctan2(y, x) / np.pi + 0.5, "uniform").statistic
+        assert angles < stats.kstwo.isf(1e-3, round(1 / (1 / 2000 + 1 / 1000)))
+        # the box of the wide ring is more than half full; slices take as many calls as FILLED allows proposals
+        assert (sum(calls) < 4 * 2000) == (inner == 0.2)
+
+
+def test_ellipsoid_holds_its_points_and_fills_evenly():
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3)) + [1.0, 2.0, 3.0]
+    ellipsoid = Ellipsoid.about(points, reach=1.0001)
+    assert ellipsoid.contains(points).all() and not Ellipsoid.about(points, reach=0.999).contains(points).all()
+    u = ellipsoid.sample(4000, rng)
+    assert ellipsoid.contains(u).all()
+    radius = np.linalg.norm(np.linalg.solve(ellipsoid.axes, (u - ellipsoid.centre).T), axis=0)
+    assert stats.kstest(radius**3, "uniform").pvalue > 1e-3
+    exact = np.log(4 / 3 * np.pi) + np.linalg.slogdet(ellipsoid.axes)[1]
+    assert ellipsoid.log_volume == pytest.approx(exact)

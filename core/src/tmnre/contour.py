@@ -1,8 +1,7 @@
 """The correlated part of a region: where the learned joint ratio of a group of parameters is not negligible.
 
 A contour holds one constraint for every round that cut it, each a ratio learned where the one before it held, and
-points that are uniform inside.  New points are drawn in the ellipsoid or the box about those, and turned down where
-they are outside; where both are much larger than the contour, they are grown from the points by slice sampling.
+points that are uniform inside.
 """
 
 from __future__ import annotations
@@ -15,14 +14,11 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
+from tmnre.ellipsoid import Ellipsoid
 from tmnre.joint import Joint
-from tmnre.nested import nested_sampling, slice_sample
+from tmnre.nested import REACH, nested_sampling, uniform
 
 LIVE = 1000
-DIRECT = 0.02
-"""a contour that fills more of its ellipsoid or box than this is sampled by rejection"""
-REACH = 1.1
-"""the ellipsoid is larger by this than the farthest of the points; they leave about 1 / LIVE of the volume outside"""
 AT_ONCE = 1024
 """points, few enough for what a network makes of them to stay in cache"""
 
@@ -82,21 +78,14 @@ class Contour:
         return cls((), low + width * rng.random((LIVE, len(edges))), edges, float(np.log(width).sum()))
 
     @cached_property
-    def _ellipsoid(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Centre (d,), axes (d, d), and log volume of the ellipsoid about the points."""
-        centre, d = self.live.mean(0), self.live.shape[1]
-        factor = np.linalg.cholesky(np.atleast_2d(np.cov(self.live.T)))
-        reach = np.linalg.norm(np.linalg.solve(factor, (self.live - centre).T), axis=0).max()
-        axes = factor * reach * REACH
-        ball = d / 2 * np.log(np.pi) - special.gammaln(d / 2 + 1)
-        return centre, axes, float(ball + np.log(np.diag(axes)).sum())
+    def _ellipsoid(self) -> Ellipsoid:
+        return Ellipsoid.about(self.live, reach=REACH)
 
     def contains(self, u: np.ndarray) -> np.ndarray:
         """Which rows of u (N, d) are inside."""
         inside = ((u >= self.edges[:, 0]) & (u <= self.edges[:, 1])).all(axis=1)
         if self.constraints:
-            centre, axes, _ = self._ellipsoid
-            inside &= (np.linalg.solve(axes, (u - centre).T) ** 2).sum(0) <= 1
+            inside &= self._ellipsoid.contains(u)
         for surface, threshold in reversed(self.constraints):
             rows = np.flatnonzero(inside)
             if len(rows):
@@ -105,24 +94,7 @@ class Contour:
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """u (n, d) uniform inside."""
-        low, width = self.edges[:, 0], self.edges[:, 1] - self.edges[:, 0]
-        d = len(width)
-        centre, axes, log_ellipsoid = self._ellipsoid
-        log_box = float(np.log(width).sum())
-        if self.log_volume - min(log_box, log_ellipsoid) < np.log(DIRECT):
-            start = self.live[rng.integers(len(self.live), size=n)]
-            return slice_sample(self.contains, start, self.live, 2 * d + 10, rng)
-        found = np.empty((0, d))
-        while len(found) < n:
-            m = 2 * (n - len(found)) + 100
-            if log_box < log_ellipsoid:
-                u = low + width * rng.random((m, d))
-            else:
-                ball = rng.standard_normal((m, d))
-                ball *= rng.random((m, 1)) ** (1 / d) / np.linalg.norm(ball, axis=1, keepdims=True)
-                u = centre + ball @ axes.T
-            found = np.concatenate([found, u[self.contains(u)]])
-        return found[:n]
+        return uniform(self.contains, self.live, n, rng, edges=self.edges)
 
     def tightened(self, surface: Surface, threshold: float, padding: float, rng: np.random.Generator) -> Contour:
         """This contour cut to where `surface` exceeds `threshold`, with a box about it that is padded."""

@@ -1,10 +1,10 @@
 """Nested sampling with many points at a time, of any function on the unit cube.
 
 Live points are uniform where the function exceeds a level.  Each iteration removes the lower half of them, which
-raises the level, and replaces it by points grown from the upper half with slice sampling along differences of live
-points, so that steps have the shape of what is left: narrow, curved or in several pieces.  All chains move together,
-one call of the function for all.  The volume shrinks by a known factor on average (Skilling 2006), which gives the
-volume above any level, and the integral.
+raises the level, and replaces it by points drawn in the ellipsoid or box about the upper half.  Where what is left is
+much smaller than both, narrow, curved or in several pieces, they are grown from the upper half instead, with slice
+sampling along differences of live points; all chains move together, one call of the function for all.  The volume
+shrinks by a known factor on average (Skilling 2006), which gives the volume above any level, and the integral.
 """
 
 from __future__ import annotations
@@ -14,7 +14,48 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tmnre.ellipsoid import Ellipsoid
+
 Function = Callable[[np.ndarray], np.ndarray]
+
+REACH = 1.1
+"""ellipsoids and boxes are larger by this than holds all points; those leave about 1 / points of the volume outside"""
+FILLED = 0.02
+"""a set that fills less of its ellipsoid and box than this is sampled by slices, which take some 50 calls a point"""
+
+
+def uniform(
+    allowed: Function,
+    pool: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    edges: np.ndarray | None = None,
+    slices: int | None = None,
+) -> np.ndarray:
+    """Points (n, d) uniform where `allowed` (N, d) -> (N,) bool is true.
+
+    pool (P, d) : points spread over all of that set
+    edges (d, 2) : a box that holds it; None: the one about the pool
+    slices : of each chain, where ellipsoid and box are too large; None: 2 d + 10
+    """
+    d = pool.shape[1]
+    ellipsoid = Ellipsoid.about(pool, reach=REACH)
+    if edges is None:
+        low, high = pool.min(0), pool.max(0)
+        margin = (REACH - 1) / 2 * (high - low)
+        edges = np.stack([low - margin, high + margin], axis=1)
+    low, width = edges[:, 0], edges[:, 1] - edges[:, 0]
+    boxed = (width > 0).all() and np.log(width).sum() < ellipsoid.log_volume
+    found, proposed = np.empty((0, d)), 0
+    while len(found) < n:
+        m = 2 * (n - len(found)) + 100
+        u = low + width * rng.random((m, d)) if boxed else ellipsoid.sample(m, rng)
+        found, proposed = np.concatenate([found, u[allowed(u)]]), proposed + m
+        if len(found) < FILLED * proposed:
+            start = pool[rng.integers(len(pool), size=n)]
+            return slice_sample(allowed, start, pool, 2 * d + 10 if slices is None else slices, rng)
+    return found[:n]
 
 
 def slice_sample(
@@ -57,6 +98,18 @@ def slice_sample(
     return points
 
 
+def _above(level: float, log_f: Function, allowed: Function) -> Function:
+    """Where a function that is known where `allowed` exceeds a level."""
+
+    def inside(u: np.ndarray) -> np.ndarray:
+        rows = allowed(u)
+        if rows.any():
+            rows[rows] = log_f(u[rows]) > level
+        return rows
+
+    return inside
+
+
 @dataclass(frozen=True)
 class Nested:
     """What nested sampling leaves.
@@ -95,13 +148,12 @@ def nested_sampling(
     Without a level, until what is left can add no more than `tolerance` of the integral.  The error of log evidence
     and log volume is about sqrt(-log volume / L).
 
-    steps : slices of each chain; None: 2 d + 10.
+    steps : slices of each chain, where the points are grown; None: 2 d + 10.
     """
     live, log_live = live.copy(), log_f(live)
     n, half = len(live), len(live) // 2
     if n < 4 * live.shape[1]:
         raise ValueError(f"nested sampling in {live.shape[1]} dimensions needs {4 * live.shape[1]} points, got {n}")
-    steps = 2 * live.shape[1] + 10 if steps is None else steps
     # removed one after the other: of m points the lowest takes 1/m of the volume with it
     shrink = -1.0 / (n - np.arange(half))
     log_volume, dead = 0.0, []
@@ -118,15 +170,12 @@ def nested_sampling(
         dead.append((live[gone], log_live[gone] + shells))
         log_volume, reached = float(volumes[-1]), float(log_live[gone[-1]])
         kept = np.delete(np.arange(n), gone)
-        above = lambda u, reached=reached: allowed(u) & (log_f(u) > reached)  # noqa: E731 - called in this iteration
         if level == np.inf:
             found = np.logaddexp.reduce(np.concatenate([weights for _, weights in dead]))
             if log_live.max() + log_volume < found + np.log(tolerance) or len(np.unique(log_live[kept])) == 1:
                 live, log_live = live[kept], log_live[kept]
                 break
-        pool = live[kept]
-        chosen = pool[rng.integers(len(pool), size=len(gone))]
-        live[gone] = slice_sample(above, chosen, pool, steps, rng)
+        live[gone] = uniform(_above(reached, log_f, allowed), live[kept], len(gone), rng, slices=steps)
         log_live[gone] = log_f(live[gone])
     dead.append((live, log_live + log_volume - np.log(len(live))))
     samples, weights = (np.concatenate(part) for part in zip(*dead, strict=True))
