@@ -85,6 +85,35 @@ def test_two_devices_train_one_network(trained, linear_gaussian):
     assert abs(result["a"].summary()["mean"] - mean[0]) < 0.5 * covariance[0, 0] ** 0.5
 
 
+class Wave(tmnre.Simulator):
+    """Data that a line knows nothing of."""
+
+    prior = tmnre.Prior(phase=tmnre.Uniform(-1, 1))
+
+    def simulate(self, theta, rng):
+        return {"mean": np.cos(np.pi * theta * np.arange(1, 4))}
+
+    def observe(self, stored, theta, generator):
+        return {"x": stored["mean"] + 0.1 * torch.randn(stored["mean"].shape, generator=generator)}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_rough_round_goes_on_only_where_it_learns_more_than_it_began_with(
+    known, linear_gaussian, tmp_path, monkeypatch
+):
+    """Training starts from a linear Gaussian model, which knows all of one simulator and nothing of the other."""
+    for name, steps in {"FIRST_CYCLE": 40, "ROUGH_STEPS": 120, "MAX_STEPS": 120}.items():
+        monkeypatch.setattr(train, name, steps)
+    simulator, x, name = (linear_gaussian, X, "a") if known else (Wave(), {"x": np.zeros(3)}, "phase")
+    analysis = tmnre.Analysis(
+        simulator, x, [name], stages=[Stage(1000), Stage(1000)], training=Training(accelerator="cpu", threads=1)
+    )
+    quiet = {"progress": partial(tqdm, disable=True), "say": lambda _: None}
+    rough, last = Rounds(analysis, tmp_path, **quiet).run().rounds
+    assert (rough["steps"] <= 40) == known
+    assert last["steps"] > 40
+
+
 def test_strategies_that_run_the_program_anew_are_refused():
     with pytest.raises(ValueError, match="ddp_fork.*for 2 devices, got 'ddp'"):
         Training(devices=2, strategy="ddp")

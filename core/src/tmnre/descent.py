@@ -107,11 +107,12 @@ def _rank() -> int:
 class Curve(Callback):
     """Records losses at every validation and keeps the best weights, over all cycles it is handed to.
 
-    The weights that training begins with are among them, though not in the record.
+    The weights that training begins with are among them, though not in the record; `began` is their loss.
     """
 
     def __init__(self) -> None:
         self.best, self.best_state, self.points = math.inf, None, []
+        self.began = math.inf
         self.step = 0
         self._sum, self._count = 0.0, 0
 
@@ -124,7 +125,9 @@ class Curve(Callback):
 
     def on_validation_end(self, trainer, module) -> None:
         value = float(trainer.callback_metrics["val_loss"])
-        if not trainer.sanity_checking:
+        if trainer.sanity_checking:
+            self.began = value
+        else:
             step = self.step + trainer.global_step
             self.points.append({"step": step, "train": self._sum / max(1, self._count), "validation": value})
             self._sum, self._count = 0.0, 0
@@ -216,7 +219,7 @@ class _Module(lightning.LightningModule):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The curve goes with the weights, which is what comes back from processes of other devices."""
-        return {name: getattr(self.curve, name) for name in ("best", "best_state", "points", "step")}
+        return {name: getattr(self.curve, name) for name in ("began", "best", "best_state", "points", "step")}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         for name, value in state.items():

@@ -60,7 +60,7 @@ def fit(
     With `steps`, one cycle of the schedule.  With None, cycles of doubling length, each from the best weights so far
     and with a lower peak, until one no longer improves the validation loss by `settings.tolerance` a marginal: how
     long training has to be depends on the data, and weights are only worth comparing at the end of a cycle.  Without
-    `polish`, two cycles at most.
+    `polish`, two cycles at most, and one where it learns no more than the weights it began with know.
 
     A cycle that diverges starts again from where it began, with a lower peak, and says so.
 
@@ -86,6 +86,9 @@ def fit(
             say=say,
         )
 
+    def settled(curve: Curve, before: float) -> bool:
+        return before - curve.best < settings.tolerance * candidates[0].terms
+
     peak = settings.warm_learning_rate if warm else settings.learning_rate
     number, length = 0, steps or FIRST_CYCLE
     curves = [Curve() for _ in candidates]
@@ -97,14 +100,17 @@ def fit(
         best = min(range(len(curves)), key=lambda i: curves[i].best)
         estimator, curve, number = candidates[best], curves[best], 1
         if steps is None:
+            if not polish and settled(curve, curve.began):
+                return estimator.eval().cpu(), curve.points
             peak, length = peaks[best] * CYCLE_DECAY, 2 * FIRST_CYCLE
     else:
         (estimator,), (curve,) = candidates, curves
     while True:
         before = curve.best
         peak = cycle(number, estimator, curve, peak, length)
-        settled = before - curve.best < settings.tolerance * estimator.terms
-        if steps or settled or curve.step + 2 * length > (MAX_STEPS if polish else ROUGH_STEPS):
+        if number == 0 and not polish:
+            before = curve.began
+        if steps or settled(curve, before) or curve.step + 2 * length > (MAX_STEPS if polish else ROUGH_STEPS):
             break
         number, length, peak = number + 1, 2 * length, peak * CYCLE_DECAY
     return estimator.eval().cpu(), curve.points

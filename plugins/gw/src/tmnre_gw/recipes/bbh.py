@@ -128,7 +128,7 @@ class Settings:
     prior: PriorSettings = field(default_factory=PriorSettings)
     """prior"""
     network: str = "compressed"
-    """compressed: SVD coefficients with canonical phase, best per step on CPUs; cnn: 1D CNN on time series, for GPUs"""
+    """compressed: SVD coefficients with canonical phase, measured best on CPUs and GPUs; cnn: 1D CNN on time series"""
     exact: bool = True
     """after the last round draw from the exact posterior in its region: joint draws, evidence, sky map, bilby result"""
     sampling: Sampling = field(default_factory=Sampling)

@@ -74,7 +74,7 @@ class Settings:
     approximant: str = "IMRPhenomXAS"
     """lal waveform; spins are zero"""
     network: str = "compressed"
-    """compressed (SVD coefficients, best per step on CPUs) or cnn (1D CNN on time series)"""
+    """compressed (SVD coefficients, measured best) or cnn (1D CNN on time series)"""
     waveforms: tuple[int, ...] = (4000, 4000, 4000, 11_000)
     """waveforms that train each round; with mass the only thing to simulate, few are enough"""
     steps: tuple[int, ...] = (400, 400, 600, 4000)
