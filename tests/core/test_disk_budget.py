@@ -94,7 +94,7 @@ def test_all_windows_are_learned_from(linear_gaussian, tmp_path):
     x = observe(linear_gaussian, 5)
     exact = linear_gaussian.posterior(x)
     distances = []
-    for n, steps in ((1000, 1200), (12_000, 150)):
+    for n, steps in ((1000, 400), (6000, 100)):
         stages = (Stage(n, steps=steps),)
         analysis = Analysis(linear_gaussian, {"x": x}, NAMES, stages, training=Training(accelerator="cpu"))
         quiet = {"progress": partial(tqdm, disable=True), "say": lambda _: None}
