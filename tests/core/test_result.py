@@ -99,6 +99,28 @@ def test_few_effective_samples_are_a_warning():
     assert warning.startswith(f"a: {few.effective_sample_size:.0f} effective samples")
 
 
+def test_draws_that_depend_on_each_other_count_for_less(tmp_path):
+    """As of a Markov chain: equal weights, yet worth few; marginals of one chain are warned of together."""
+    draws = np.random.default_rng(0).normal(size=(5000, 2))
+    none = np.zeros(5000)
+    marginals = {
+        names: MarginalPosterior(names, draws[:, : len(names)], none, none, independent=12.3)
+        for names in (("a",), ("b",), ("a", "b"))
+    }
+    result = Result(marginals)
+    assert result["a"].effective_sample_size == 12.3
+    assert MarginalPosterior(
+        ("a",), draws[:5, :1], none[:5], none[:5], independent=12.3
+    ).effective_sample_size == pytest.approx(5)
+    (warning,) = result.warnings
+    assert (
+        warning
+        == "a and 2 more: 12 effective samples, fewer than 400; quantiles are rough, more draws would settle them"
+    )
+    result.save(tmp_path / "posterior.h5")
+    assert {m.independent for m in load_marginals(tmp_path / "posterior.h5").values()} == {12.3}
+
+
 def test_failed_calibration_is_a_warning():
     coverage = {"simulations": 1000, "a": {"p_uniform": 2e-5, "passed": False}}
     (warning,) = Result({("a",): gaussian()}, [{"coverage": coverage}]).warnings

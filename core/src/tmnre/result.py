@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FEW_SAMPLES = 400
 """effective samples below which quantiles in the tails are rough: a 5% quantile to a fifth of its probability"""
+OPTIONAL = ("log_evidence", "independent")
+"""what a marginal may have beside its arrays"""
 MOST_SAMPLES = 10_000_000
 """of a marginal that is read from a file"""
 WIDE = "the region is much wider than the posterior, and another round would narrow it"
@@ -42,6 +44,8 @@ class MarginalPosterior:
     the posterior, with equal weights.
 
     log_evidence, of a joint: the learned ratio's integral over the region's prior; 0 for a perfect ratio.
+
+    independent, of draws that depend on each other: how many independent ones they are worth.
     """
 
     names: tuple[str, ...]
@@ -49,6 +53,7 @@ class MarginalPosterior:
     log_ratios: np.ndarray
     log_weights: np.ndarray | None = None
     log_evidence: float | None = None
+    independent: float | None = None
 
     @property
     def weights(self) -> np.ndarray:
@@ -59,8 +64,8 @@ class MarginalPosterior:
 
     @property
     def effective_sample_size(self) -> float:
-        """1 / sum w^2: how many unweighted samples these are worth."""
-        return float(1 / np.sum(self.weights**2))
+        """How many independent unweighted samples these are worth: 1 / sum w^2, at most `independent`."""
+        return float(min(1 / np.sum(self.weights**2), self.independent or np.inf))
 
     def sample(self, n: int, rng: np.random.Generator | int = 0) -> np.ndarray:
         """(n, d) posterior draws in random order, of the weighted ones by systematic resampling (Kitagawa 1996).
@@ -179,12 +184,13 @@ class Result:
     @property
     def warnings(self) -> list[str]:
         """What a reader of the posteriors should know: marginals that rest on few samples or are not calibrated."""
-        few = [
-            f"{' , '.join(key)}: {m.effective_sample_size:.0f} effective samples, fewer than {FEW_SAMPLES}; "
-            + (WIDE if m.log_weights is None else "its quantiles are rough, more draws would settle them")
-            for key, m in self.marginals.items()
-            if m.effective_sample_size < FEW_SAMPLES
-        ]
+        rough: dict[str, list[str]] = {}
+        for key, m in self.marginals.items():
+            if m.effective_sample_size < FEW_SAMPLES:
+                advice = WIDE if m.log_weights is None else "quantiles are rough, more draws would settle them"
+                what = f"{m.effective_sample_size:.0f} effective samples, fewer than {FEW_SAMPLES}; {advice}"
+                rough.setdefault(what, []).append(" , ".join(key))
+        few = [f"{keys[0]}{f' and {len(keys) - 1} more' * (len(keys) > 1)}: {what}" for what, keys in rough.items()]
         last = self.rounds[-1] if self.rounds else {}
         p_of = {
             name: c["p_uniform"]
@@ -227,8 +233,9 @@ class Result:
                 for names, marginal in self.marginals.items():
                     group = file.create_group(JOINT.join(names))
                     group.attrs["names"] = list(names)
-                    if marginal.log_evidence is not None:
-                        group.attrs["log_evidence"] = marginal.log_evidence
+                    for name in OPTIONAL:
+                        if (value := getattr(marginal, name)) is not None:
+                            group.attrs[name] = value
                     group.create_dataset("samples", data=marginal.samples.astype("f8"))
                     group.create_dataset("log_ratios", data=marginal.log_ratios.astype("f4"))
                     log_weights = np.log(np.maximum(marginal.weights, 1e-300))
@@ -255,4 +262,4 @@ def _marginal(group: h5py.Group, path: Path) -> tuple[tuple[str, ...], MarginalP
     if found != expected or not 0 < n <= MOST_SAMPLES or any(array.dtype.kind != "f" for array in arrays.values()):
         raise ValueError(f"{path}: {group.name} of {names} has arrays {found}, which no run writes")
     samples, log_ratios, log_weights = (array[:].astype("f8") for array in arrays.values())
-    return names, MarginalPosterior(names, samples, log_ratios, log_weights, group.attrs.get("log_evidence"))
+    return names, MarginalPosterior(names, samples, log_ratios, log_weights, *map(group.attrs.get, OPTIONAL))

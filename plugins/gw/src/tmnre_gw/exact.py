@@ -123,7 +123,8 @@ class ExactBinary(Procedure):
 
         def marginal(names: Sequence[str], log_ratios: np.ndarray = unknown) -> MarginalPosterior:
             samples = np.stack([draws[name] for name in names], axis=1)
-            return MarginalPosterior(tuple(names), samples, log_ratios, log_weights=np.zeros(len(log_l)))
+            equal, worth = np.zeros(len(log_l)), record["effective_samples"]
+            return MarginalPosterior(tuple(names), samples, log_ratios, log_weights=equal, independent=worth)
 
         joint = tuple(name for name in BILBY if name in draws)
         also = tuple(name for name in ("mass_1", "mass_2", "chi_eff") if name in draws)
