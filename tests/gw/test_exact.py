@@ -12,6 +12,7 @@ import tmnre
 from tmnre.region import Box
 from tmnre.result import MarginalPosterior
 from tmnre.rows import InMemory
+from tmnre_gw import tempering
 from tmnre_gw.band import Band, Whitening
 from tmnre_gw.bilby_side import split_priors
 from tmnre_gw.detectors import Network
@@ -171,10 +172,10 @@ class _Mirrored(_Gaussian):
         return np.logaddexp(np.log(0.75) + both[0], np.log(0.25) + both[1])
 
 
-def _sampled(region, seed=0, gaussian=None):
+def _sampled(region, seed=0, gaussian=None, simulations=4000, **effort):
     rng = np.random.default_rng(seed)
     gaussian = gaussian or _Gaussian()
-    u = region.sample(4000, rng)
+    u = region.sample(simulations, rng)
     rows = InMemory({k: v.numpy() for k, v in gaussian.waveforms(gaussian.prior.from_cube(u)).items()})
     # marginals as they may be learned: off by half a standard deviation, and too wide by half
     learned = {
@@ -182,7 +183,8 @@ def _sampled(region, seed=0, gaussian=None):
         for name, m in zip("abcd", gaussian.mean, strict=True)
         if name in gaussian.prior
     }
-    how = Sampling(particles=800, draws_per_waveform=4, sweeps=4, final_sweeps=48, fast_moves=2)
+    effort = {"sweeps": 4, "final_sweeps": 48, "draws_per_waveform": 4, **effort}
+    how = Sampling(particles=800, fast_moves=2, **effort)
     quiet = lambda **options: tqdm(disable=True, **options)  # noqa: E731 - a bar that is not drawn
     return Sampler(gaussian, region, learned, how, rng).run(u, rows, quiet)
 
@@ -199,6 +201,20 @@ def test_draws_and_evidence_of_a_known_gaussian():
     # the likelihood is a density in u, all of it inside the region
     assert abs(draws.log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
     assert draws.record["at_walls"] == {} and draws.record["waveforms"] > 0
+
+
+def test_few_seeds_are_moved_until_they_have_come_apart(monkeypatch):
+    """Fifty waveforms begin eight hundred particles: copies, which weights count as independent."""
+    region = Box({name: (0.3, 0.8) for name in "abcd"})
+    few = {"simulations": 50, "draws_per_waveform": 80, "sweeps": 1, "final_sweeps": 12}
+    patient = _sampled(region, **few)
+    monkeypatch.setattr(tempering, "PATIENCE", 0)
+    monkeypatch.setattr(Sampler, "_sweep", lambda *_: None)
+    copies = _sampled(region, **few)
+    assert copies.record["effective_samples"] < 50 < 160 <= patient.record["effective_samples"]
+    for draws in (patient, copies):
+        assert draws.record["log_evidence_sd"] > 50**-0.5
+        assert abs(draws.log_evidence) < 4 * draws.record["log_evidence_sd"]
 
 
 def test_a_bound_on_a_derived_quantity_cuts_the_evidence_in_half():

@@ -38,6 +38,9 @@ MIRRORED = 0.25
 WALL = 0.02
 """share of a region's width next to its edges, in which hardly any of the posterior should lie"""
 VOLUME_DRAWS = 200_000
+INDEPENDENT, PATIENCE = 0.2, 4
+"""share of the particles that should be worth an independent draw before any is kept, and how many times the final
+sweeps may go on until then"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Sampling:
     """new waveforms a particle at each temperature"""
     final_sweeps: int = 120
     """new waveforms a particle at the end, of which the last three quarters are kept; one in five is accepted, and in
-    fifteen dimensions tens of steps are needed to forget"""
+    fifteen dimensions tens of steps are needed to forget; where they have not been enough, up to four times as many
+    go before"""
     fast_moves: int = 4
     """moves that keep the waveform, for each that makes a new one"""
 
@@ -142,6 +146,13 @@ class Sampler:
                     for _ in range(how.sweeps):
                         self._sweep(population, beta)
                 temperatures.append(beta)
+            log_z_sd = float(np.sqrt(max(variance, self._shared(population))))
+            for _ in range(PATIENCE * how.final_sweeps):
+                if self._effective(population) >= INDEPENDENT * how.particles:
+                    break
+                self._sweep(population, 1.0)
+                bar.total += 1
+                bar.update()
             every = max(1, how.final_sweeps // 12)
             for i in range(how.final_sweeps):
                 self._sweep(population, 1.0)
@@ -152,7 +163,7 @@ class Sampler:
         record = {
             "effective_samples": self._effective(population),
             "drift_sd": self._drift(chain),
-            "log_evidence_sd": float(np.sqrt(variance)),
+            "log_evidence_sd": log_z_sd,
             "importance_efficiency": efficiency,
             "importance_draws": seeds,
             "waveforms": self.waveforms,
@@ -320,6 +331,14 @@ class Sampler:
         sums = np.stack([np.bincount(family, column) for column in x.T], axis=1)
         worth = len(x) * np.square(x).sum(0) / np.maximum(np.square(sums).sum(0), 1e-300)
         return float(min(len(x), worth.min()))
+
+    def _shared(self, population: Population) -> float:
+        """Relative variance of the evidence that families leave: the sum of their squared shares (Lee & Whiteley 2018).
+
+        Weights at each temperature count particles that descend from one stored waveform as independent.
+        """
+        _, members = np.unique(population.origin, return_counts=True)
+        return float(np.square(members / members.sum()).sum())
 
     def _drift(self, chain: np.ndarray) -> float:
         """Halves of the final sweeps against each other, in sd: what has not settled shows."""
