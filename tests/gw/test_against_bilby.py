@@ -7,7 +7,7 @@ import torch
 from bilby.core.prior import Cosine, PowerLaw, Sine, Uniform
 
 from tmnre_gw.band import Band, Whitening
-from tmnre_gw.bilby_side import split_priors
+from tmnre_gw.bilby_side import FromBilby, split_priors
 from tmnre_gw.detectors import Network
 from tmnre_gw.simulator import BinaryBlackHole
 
@@ -162,3 +162,9 @@ def test_baseline_frame_is_bilbys():
 def test_too_short_a_segment_says_what_is_needed():
     with pytest.raises(ValueError, match="take duration >= 8 s"):
         Band(4.0, 20.0, 512.0, 8.7)
+
+
+def test_a_prior_is_shown_in_few_words():
+    assert repr(FromBilby(bilby.core.prior.Uniform(10.0, 80.0, name=None))) == "Uniform(minimum=10.0, maximum=80.0)"
+    named = FromBilby(bilby.core.prior.Sine(name="theta_jn", boundary="reflective"))
+    assert "name='theta_jn'" in repr(named) and "boundary='reflective'" in repr(named) and "None" not in repr(named)

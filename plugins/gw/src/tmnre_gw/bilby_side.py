@@ -7,6 +7,7 @@ rad, times in GPS seconds.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +41,9 @@ class FromBilby(Distribution):
     """
 
     prior: BilbyPrior
+
+    def __repr__(self) -> str:
+        return re.sub(r", \w+=None", "", repr(self.prior))
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         return np.asarray(self.prior.rescale(np.asarray(u, dtype=float)), dtype=float)
