@@ -9,7 +9,7 @@ from scipy import special, stats
 from tqdm import tqdm
 
 from tmnre import Analysis, Box, Prior, Simulator, Stage, Training, Uniform
-from tmnre.contour import LIVE, Contour, drop, mass_beyond
+from tmnre.contour import Contour, drop, mass_beyond
 from tmnre.rounds import Rounds
 from tmnre.truncate import UNRESOLVED
 
@@ -47,7 +47,8 @@ def test_a_contour_is_the_ellipsoid(rho):
     radius, rng = 4.0, np.random.default_rng(0)
     contour = Contour.full(3, rng).tightened(surface, -(radius**2) / 2, 0.02, rng)
     exact = log_volume(covariance, radius)
-    assert abs(contour.log_volume - exact) < 4 * np.sqrt(-exact / len(contour.live))
+    # by the share of 10,000 draws from an ellipsoid that is a third larger in volume, of which most are inside
+    assert abs(contour.log_volume - exact) < 4 / np.sqrt(5000)
     u = contour.sample(4000, rng)
     assert contour.contains(u).all() and not contour.contains(MEAN[None] + 4.1 * SD).any()
     white = np.linalg.solve(np.linalg.cholesky(covariance), (u - MEAN).T)
@@ -141,8 +142,7 @@ def test_the_region_closes_in_on_the_posterior(result):
     radius = np.sqrt(2 * drop(UNRESOLVED / last["effective_simulations"], 3))
     exact = log_volume(ellipsoid(0.95)[1], radius)
     box = 3 * np.log(2 * SD * np.sqrt(-2 * np.log(1e-6)))
-    # nested sampling knows a log volume to its root over the points'
-    assert exact - 4 * np.sqrt(-exact / LIVE) < last["next_log_volume"] < box - 1
+    assert exact - 0.2 < last["next_log_volume"] < box - 1
     assert last["lost_mass"]["a , b , c"] < 1e-3
 
 

@@ -6,7 +6,7 @@ points that are uniform inside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tmnre.ellipsoid import Ellipsoid
 from tmnre.joint import Joint
-from tmnre.nested import REACH, nested_sampling, uniform
+from tmnre.nested import REACH, measured_log_volume, nested_sampling, uniform
 
 LIVE = 1000
 AT_ONCE = 1024
@@ -98,14 +98,18 @@ class Contour:
 
     def tightened(self, surface: Surface, threshold: float, padding: float, rng: np.random.Generator) -> Contour:
         """This contour cut to where `surface` exceeds `threshold`, with a box about it that is padded."""
-        live, log_volume = self.sample(10 * LIVE, rng), 0.0
+        live = self.sample(10 * LIVE, rng)
         inside = surface(live) > threshold
-        if inside.sum() >= LIVE:
-            live, log_volume = live[inside][:LIVE], float(np.log(inside.mean()))
-        else:
+        shrunk = inside.sum() < LIVE
+        if shrunk:
             found = nested_sampling(surface, live[:LIVE], rng, allowed=self.contains, level=threshold)
             live, log_volume = found.live, found.log_volume
+        else:
+            live, log_volume = live[inside][:LIVE], float(np.log(inside.mean()))
         low, high = live.min(0), live.max(0)
         pad = padding * (high - low)
         edges = np.stack([np.maximum(self.edges[:, 0], low - pad), np.minimum(self.edges[:, 1], high + pad)], axis=1)
-        return Contour((*self.constraints, (surface, threshold)), live, edges, self.log_volume + log_volume)
+        new = Contour((*self.constraints, (surface, threshold)), live, edges, self.log_volume + log_volume)
+        # nested sampling knows a log volume to its root over the points', which is 8% of the volume at 6 nat
+        measured = measured_log_volume(new.contains, live, rng, edges=edges) if shrunk else None
+        return new if measured is None else replace(new, log_volume=measured)
