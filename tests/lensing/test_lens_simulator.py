@@ -208,6 +208,21 @@ def test_coefficients_have_the_noise_of_projected_images():
     np.testing.assert_allclose(drawn.mean(0), projected.mean(0), atol=6 * np.sqrt(2 * scale / 4000))
 
 
+def test_blocks_are_sums_of_their_pixels_in_units_of_the_sum_s_noise():
+    mask = np.hypot(*np.mgrid[-6:7, -6:7]) < 6
+    sd = np.random.default_rng(0).uniform(0.1, 0.3, (13, 13))
+    camera = Camera(pixels=13, pixel_arcsec=0.4)
+    simulator = LensSimulator(SCENE, PRIOR, camera.optics, Noise(sd), mask=mask, block=4)
+    image = torch.randn(3, 13, 13, generator=torch.Generator().manual_seed(1)) * torch.from_numpy(mask)
+    expected = []
+    for row in range(0, 13, 4):
+        for column in range(0, 13, 4):
+            part = (slice(row, row + 4), slice(column, column + 4))
+            if mask[part].sum() >= 8:
+                expected.append((image.numpy() / sd)[:, *part].sum((1, 2)) / np.sqrt(mask[part].sum()))
+    np.testing.assert_allclose(simulator.data(image)["blocks"], np.array(expected).T, rtol=1e-4, atol=1e-4)
+
+
 def test_random_field_has_unit_variance_and_its_slope():
     white = torch.randn(300, 64, 64, generator=torch.Generator().manual_seed(2))
     fields = random_field(64, torch.full((300,), 3.0), white)

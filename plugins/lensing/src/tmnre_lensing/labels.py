@@ -19,6 +19,8 @@ LABELS = {
     "subhalo_x_arcsec": r"$x_\mathrm{sub}$ [arcsec]",
     "subhalo_y_arcsec": r"$y_\mathrm{sub}$ [arcsec]",
     "subhalo_log10_m200": r"$\log_{10} M_{200}/M_\odot$",
+    "log10_m_hm": r"$\log_{10} M_\mathrm{hm}/M_\odot$",
+    "f_sub": r"$f_\mathrm{sub}$",
     "q": "$q$",
     "phi_deg": r"$\phi$ [deg]",
     "ring_shear1": r"$\gamma_1 - e_1/2$",

@@ -64,3 +64,37 @@ TAJALLI_2025 = """@misc{Tajalli2025,
     self-interacting dark matter},
   year = {2025}, eprint = {2505.07944}
 }"""
+
+LOVELL_2020 = """@article{Lovell2020,
+  author = {Lovell, Mark R.},
+  title = {Towards a General Parametrization of the Warm Dark Matter Halo Mass Function},
+  journal = {Astrophysical Journal}, volume = {897}, pages = {147}, year = {2020}, eprint = {2003.01125}
+}"""
+
+SHETH_TORMEN_1999 = """@article{Sheth1999,
+  author = {Sheth, Ravi K. and Tormen, Giuseppe},
+  title = {Large-scale bias and the peak background split},
+  journal = {Monthly Notices of the Royal Astronomical Society}, volume = {308}, pages = {119}, year = {1999},
+  eprint = {astro-ph/9901122}
+}"""
+
+EISENSTEIN_HU_1998 = """@article{Eisenstein1998,
+  author = {Eisenstein, Daniel J. and Hu, Wayne},
+  title = {Baryonic Features in the Matter Transfer Function},
+  journal = {Astrophysical Journal}, volume = {496}, pages = {605}, year = {1998}, eprint = {astro-ph/9709112}
+}"""
+
+DUFFY_2008 = """@article{Duffy2008,
+  author = {Duffy, Alan R. and Schaye, Joop and Kay, Scott T. and Dalla Vecchia, Claudio},
+  title = {Dark matter halo concentrations in the Wilkinson Microwave Anisotropy Probe year 5 cosmology},
+  journal = {Monthly Notices of the Royal Astronomical Society}, volume = {390}, pages = {L64}, year = {2008},
+  eprint = {0804.2486}
+}"""
+
+BOSE_2016 = """@article{Bose2016,
+  author = {Bose, Sownak and Hellwing, Wojciech A. and Frenk, Carlos S. and Jenkins, Adrian and Lovell, Mark R. and
+    Helly, John C. and Li, Baojiu},
+  title = {The Copernicus Complexio: statistical properties of warm dark matter haloes},
+  journal = {Monthly Notices of the Royal Astronomical Society}, volume = {455}, pages = {318}, year = {2016},
+  eprint = {1507.01998}
+}"""

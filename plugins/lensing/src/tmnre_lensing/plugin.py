@@ -23,6 +23,10 @@ plugin = Plugin(
             target="tmnre_lensing.recipes.b1938:recipe",
             summary="mock like JVAS B1938+666 seen by Keck: ring of 0.45 arcsec, subhalo of 1.9e8 Msun",
         ),
+        "warm": RecipeEntry(
+            target="tmnre_lensing.recipes.warm:recipe",
+            summary="warm dark matter: half-mode mass and subhalo fraction from several mock lenses together",
+        ),
         "slacs": RecipeEntry(
             target="tmnre_lensing.recipes.slacs:recipe",
             summary="real lens from FITS files, by default SLACS J2303+1422; fifteen free parameters, test of the fit",

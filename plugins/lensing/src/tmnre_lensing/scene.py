@@ -124,17 +124,25 @@ class Scene:
         values = {name: theta[:, i : i + 1] for i, name in enumerate(names)}
         return values | {name: theta.new_full((1, 1), value) for name, value in self.fixed.items()}
 
+    def deflection(self, x: Tensor, y: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+        """alpha_x, alpha_y (N, P) of all masses at rays x, y (P,) or (N, P)."""
+        each = [mass.deflection(x, y, _of(mass, values)) for mass in self.masses] or [(0 * x, 0 * y)]
+        alpha_x, alpha_y = each[0]
+        for more_x, more_y in each[1:]:
+            alpha_x, alpha_y = alpha_x + more_x, alpha_y + more_y
+        return alpha_x, alpha_y
+
     def source_plane(self, x: Tensor, y: Tensor, values: Values) -> tuple[Tensor, Tensor]:
         """Where rays at x, y (P,) or (N, P) meet the source plane: beta_x, beta_y (N, P)."""
-        beta_x, beta_y = x, y
-        for mass in self.masses:
-            alpha_x, alpha_y = mass.deflection(x, y, _of(mass, values))
-            beta_x, beta_y = beta_x - alpha_x, beta_y - alpha_y
-        return beta_x, beta_y
+        alpha_x, alpha_y = self.deflection(x, y, values)
+        return x - alpha_x, y - alpha_y
 
-    def brightness(self, x: Tensor, y: Tensor, values: Values) -> Tensor:
-        """Surface brightness (N, P) that rays at x, y show: sources behind the lens and light of the lens itself."""
-        at = self.source_plane(x, y, values)
+    def brightness(self, x: Tensor, y: Tensor, values: Values, at: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Surface brightness (N, P) that rays at x, y show: sources behind the lens and light of the lens itself.
+
+        at: where the rays meet the source plane, if other than by this scene's masses alone.
+        """
+        at = self.source_plane(x, y, values) if at is None else at
         parts = [source.brightness(*at, _of(source, values)) for source in self.sources]
         parts += [part.brightness(x, y, _of(part, values)) for part in self.lights]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tmnre import Prior, Simulator
@@ -46,6 +47,8 @@ class LensSimulator(Simulator):
 
     derive_from = ()
     any_device = True
+    beside_scene: tuple[str, ...] = ()
+    """parameters that are not the scene's, but of what a subclass adds to it"""
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class LensSimulator(Simulator):
         components: int = 128,
         block: int = 0,
     ) -> None:
-        scene.check(prior.names)
+        scene.check([name for name in prior.names if name not in self.beside_scene])
         if components and not noise.additive:
             raise ValueError("noise that depends on the image is not that of any basis; set components = 0")
         self.scene, self.prior, self.optics, self.noise = scene, prior, optics, noise
@@ -68,7 +71,7 @@ class LensSimulator(Simulator):
         self.pixels = torch.from_numpy(np.flatnonzero(self.mask))
         """that count, of the flattened image"""
         self.components, self.block = components, block
-        self.block_pixels = _block_pixels(self.mask, block) if block else None
+        self.counts = _counts(self.mask, block) if block else None
         self.derived = tuple(self.derive(torch.zeros(1, len(prior), dtype=torch.float64)))
 
     def images(self, theta: Tensor) -> Tensor:
@@ -93,9 +96,11 @@ class LensSimulator(Simulator):
 
     def data(self, image: Tensor) -> dict[str, Tensor]:
         """What there is to see of noisy images (N, ny, nx): themselves, and their blocks."""
-        if self.block_pixels is None:
+        if self.counts is None:
             return {"image": image}
-        return {"image": image, "blocks": self.whitened(image) @ torch.from_numpy(self.block_pixels).to(image).T}
+        sums = _sums(image / torch.as_tensor(self.noise.sd).to(image), self.block)
+        used = self.counts > 0
+        return {"image": image, "blocks": sums[:, used] / torch.from_numpy(np.sqrt(self.counts[used])).to(image)}
 
     def mock(self, truth: Mapping[str, float], seed: int) -> np.ndarray:
         """A noisy image (ny, nx) with the parameters given by name, float64."""
@@ -192,13 +197,15 @@ def _power(residual: Tensor) -> float:
     return float(residual.square().sum(1).mean())
 
 
-def _block_pixels(mask: np.ndarray, block: int) -> np.ndarray:
-    """Weights (B, P) of the P pixels that count in the B blocks of which at least half do, 1 / sqrt(how many)."""
-    rows, columns = (np.arange(n) // block for n in mask.shape)
-    number = (rows[:, None] * (columns[-1] + 1) + columns)[mask]
-    counts = np.bincount(number, minlength=(rows[-1] + 1) * (columns[-1] + 1))
-    used = np.flatnonzero(counts >= 0.5 * block**2)
-    return (number == used[:, None]) / np.sqrt(counts[used])[:, None]
+def _sums(image: Tensor, block: int) -> Tensor:
+    """Sums (N, B) of images (N, ny, nx) over blocks of pixels, those at the upper ends smaller where they must be."""
+    return F.avg_pool2d(image[:, None], block, ceil_mode=True, divisor_override=1).flatten(1)
+
+
+def _counts(mask: np.ndarray, block: int) -> np.ndarray:
+    """Pixels (B,) that count in each block, 0 where that is less than half of a whole one."""
+    counts = _sums(torch.from_numpy(mask[None].astype(np.float64)), block)[0].numpy()
+    return np.where(counts >= 0.5 * block**2, counts, 0.0)
 
 
 def theta_of(truth: Mapping[str, float], names: Sequence[str]) -> np.ndarray:

@@ -1,0 +1,72 @@
+"""What several lenses say together about a population: log ratios added up, posteriors, and their figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from tmnre import MarginalPosterior, Result
+from tmnre.rounds import Rounds
+from tmnre_lensing.labels import LABELS
+from tmnre_lensing.massfunction import thermal_relic_kev
+
+Posteriors = dict[tuple[str, ...], MarginalPosterior]
+
+
+def log_ratio(rounds: Rounds, names: tuple[str, ...], u: np.ndarray) -> np.ndarray:
+    """Log ratio (S,) of finished rounds' observation, of a marginal they learned, at points u (S, d) of the cube."""
+    if rounds.last is None:
+        raise ValueError("these rounds have not run yet")
+    estimator = rounds.last.estimator
+    z = rounds.last.z[:1].repeat(len(u), 1)
+    z[:, [estimator.targets.index(name) for name in names]] = torch.from_numpy(u)
+    found = estimator.log_ratio(rounds.last.x, z)[0, :, estimator.marginals.index(names)]
+    return found.double().numpy()
+
+
+def posteriors(names: tuple[str, ...], points: np.ndarray, log_r: np.ndarray) -> Posteriors:
+    """Of all parameters together and of each, from draws of the prior (S, d) and their log ratio (S,)."""
+    each = {(name,): MarginalPosterior((name,), points[:, [i]], log_r) for i, name in enumerate(names)}
+    return {**each, names: MarginalPosterior(names, points, log_r)}
+
+
+def relic_limit(log10_m_hm: MarginalPosterior, mass: float = 0.95) -> float:
+    """Thermal relics in keV that are heavier have so much of the posterior: its lower limit."""
+    (_, high) = log10_m_hm.interval(2 * mass - 1)[0]
+    return float(thermal_relic_kev(high))
+
+
+def figure(result: Result, alone: Sequence[Posteriors], folder: Path) -> None:
+    """Write population.png: posteriors of each parameter, from all lenses and from each, and of both together."""
+    pair = next(key for key in result.marginals if len(key) == 2)
+    canvas = Figure(figsize=(13.5, 3.9), layout="constrained")
+    axes = canvas.subplots(1, 3)
+    for axis, name in zip(axes, pair, strict=False):
+        values = result[name].samples[:, 0]
+        scale = np.log10 if values.min() > 0 and values.max() / values.min() > 20 else np.asarray
+        bins = np.linspace(*(scale(v) for v in (values.min(), values.max())), 31)
+        for one in alone:
+            axis.hist(scale(one[name,].samples[:, 0]), bins, weights=one[name,].weights, **STEP, color="0.6", lw=0.9)
+        axis.hist(scale(values), bins, weights=result[name].weights, **STEP, color="C0", lw=1.8)
+        label = LABELS.get(name, name)
+        axis.set(xlabel=label if scale is np.asarray else rf"$\log_{{10}}$ {label}", yticks=[], ylabel="density")
+        if name in result.truth:
+            axis.axvline(scale(result.truth[name]), color="red", lw=1)
+    axes[0].plot([], [], color="0.6", label="one lens")
+    axes[0].plot([], [], color="C0", label=f"all {len(alone)} together")
+    axes[0].plot([], [], color="red", label="truth") if result.truth else None
+    axes[0].legend(fontsize=8)
+    x, y = result[pair].samples[:, 0], np.log10(result[pair].samples[:, 1])
+    shown = axes[2].hist2d(x, y, bins=24, weights=result[pair].weights, cmap="Blues")
+    canvas.colorbar(shown[3], ax=axes[2], label="probability")
+    if set(pair) <= set(result.truth):
+        axes[2].plot(result.truth[pair[0]], np.log10(result.truth[pair[1]]), "+", color="red", ms=12, mew=1.5)
+    axes[2].set(xlabel=LABELS[pair[0]], ylabel=rf"$\log_{{10}}$ {LABELS[pair[1]]}", title="all together")
+    canvas.savefig(folder / "population.png", dpi=120)
+
+
+STEP = {"histtype": "step", "density": True}
