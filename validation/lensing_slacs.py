@@ -10,7 +10,7 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
+import torch
 from provenance import stamp
 
 from tmnre import run
@@ -35,7 +35,7 @@ def main() -> None:
     )
     simulator, image = analysis.simulator, analysis.observation["image"]
     theta = best_draw(result, simulator, image)
-    residual = (image - simulator.simulate(theta, np.random.default_rng(0))["image"][0]) / simulator.noise.sd
+    residual = (image - simulator.images(torch.from_numpy(theta))[0].numpy()) / simulator.noise.sd
     check = result.rounds[-1]["goodness_of_fit"][0]
     found = {
         **stamp(),

@@ -25,15 +25,19 @@ def best_draw(result: Result, simulator: LensSimulator, image: np.ndarray, *, dr
         return medians
     order = [joint.index(name) for name in names]
     theta = np.concatenate([medians, result[joint].sample(draws, 0)[:, order]])
-    found = simulator.simulate(theta, np.random.default_rng(0))["image"]
+    found = _model(simulator, theta)
     return theta[[np.argmin((((image - found) / simulator.noise.sd) ** 2 * simulator.mask).sum((1, 2)))]]
+
+
+def _model(simulator: LensSimulator, theta: np.ndarray) -> np.ndarray:
+    return simulator.images(torch.from_numpy(theta).float()).numpy()
 
 
 def lens(result: Result, folder: Path, *, simulator: LensSimulator, image: np.ndarray, name: str = "lens") -> None:
     """Write lens.png to folder: the data, the model (`best_draw`) with its critical curve, the residual over the noise,
     and the source with the caustic and posterior draws of its position."""
     theta = best_draw(result, simulator, image)
-    model = simulator.simulate(theta, np.random.default_rng(0))["image"][0]
+    model = _model(simulator, theta)[0]
     sd = simulator.noise.scale(torch.from_numpy(model)[None])
     residual = ((image - model) / sd.expand(1, *model.shape)[0].numpy()) * simulator.mask
     critical, caustic = critical_curve(simulator, theta)

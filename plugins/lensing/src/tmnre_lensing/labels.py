@@ -23,6 +23,9 @@ LABELS = {
     "f_sub": r"$f_\mathrm{sub}$",
     "q": "$q$",
     "phi_deg": r"$\phi$ [deg]",
+    "offset_x_arcsec": r"$x_\mathrm{s} - x_\mathrm{l}$ [arcsec]",
+    "offset_y_arcsec": r"$y_\mathrm{s} - y_\mathrm{l}$ [arcsec]",
+    "source_log10_flux": r"$\log_{10} F_\mathrm{s}$ [e$^-$/s]",
     "ring_shear1": r"$\gamma_1 - e_1/2$",
     "ring_shear2": r"$\gamma_2 - e_2/2$",
 }

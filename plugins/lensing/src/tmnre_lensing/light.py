@@ -70,7 +70,8 @@ def random_field(n: int, slope: Tensor, noise: Tensor) -> Tensor:
     return torch.fft.irfft2(spectrum, s=(n, n), norm="ortho")
 
 
-def half_light_total(brightness: float, r_eff: float, n: float) -> float:
-    """Flux of a Sersic profile, 2 pi n I_e r_eff^2 e^b b^(-2n) Gamma(2n) (Graham & Driver 2005, eq. 4)."""
-    b = float(sersic_b(torch.tensor(n, dtype=torch.float64)))
-    return 2 * math.pi * n * brightness * r_eff**2 * math.exp(b) * b ** (-2 * n) * math.gamma(2 * n)
+def log_total(brightness: Tensor, r_eff: Tensor, n: Tensor) -> Tensor:
+    """ln of a Sersic profile's flux, 2 pi n I_e r_eff^2 e^b b^(-2n) Gamma(2n) (Graham & Driver 2005, eq. 4)."""
+    b = sersic_b(n)
+    shape = math.log(2 * math.pi) + torch.log(n) + b - 2 * n * torch.log(b) + torch.lgamma(2 * n)
+    return torch.log(brightness) + 2 * torch.log(r_eff) + shape

@@ -97,7 +97,7 @@ class PerturbedLens(LensSimulator):
         if float((left - left @ cleaning.basis.T @ cleaning.basis).square().sum(1).mean()) > LEFT_OUT:
             return {}
         bank = filters.Filters(self._signals(theta), cleaning)
-        c = (self.whitened(stored["image"]) - cleaning.mean) @ cleaning.basis.T
+        c = (self.whitened(self.bright(stored, theta)) - cleaning.mean) @ cleaning.basis.T
         u = torch.from_numpy(self.prior.to_cube(theta.numpy())).float()
         u = (u - u.mean(0)) / u.std(0)
         linear = torch.linalg.solve(c.T @ c / len(c) + torch.eye(c.shape[1]), c.T @ u / len(c))

@@ -11,6 +11,7 @@ hardly more to know, and a network that sees more learns the noise of its simula
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from tmnre import Prior, Simulator
 from tmnre.embedding import signal_basis
-from tmnre_lensing import deflection
+from tmnre_lensing import deflection, light
 from tmnre_lensing.noise import Noise
 from tmnre_lensing.optics import Optics
 from tmnre_lensing.scene import Scene
@@ -38,11 +39,16 @@ class LensSimulator(Simulator):
     components : at most so many principal components in training; 0: whole images
     block : pixels along the side of blocks whose means are data as well, {"blocks": (N, B)}, in units of their noise:
         what goodness of fit is tested on; 0: none
+    redraw_brightness : draw the brightness of the only source anew at every use, which costs a multiplication
 
-    Derived quantities are the axis ratio `q` and position angle `phi_deg` of the lens and, with a shear, `ring_shear` =
-    gamma - e/2, the shear of mass and surroundings together that images see at the Einstein ring.  (For small e the
-    radial deflection of an isothermal lens there has the quadrupole of a shear -e/3, the tangential one of -2e/3.)  It
-    is measured far better than e and gamma, which trade against each other.
+    Derived quantities are the axis ratio `q` and position angle `phi_deg` of the lens and, of what the scene has, those
+    that images tell far better than the parameters that trade against each other in them:
+
+    ring_shear1, ring_shear2 : gamma - e/2, the shear of mass and surroundings together at the Einstein ring.  (For
+        small e the radial deflection of an isothermal lens there has the quadrupole of a shear -e/3, the tangential one
+        -2e/3.)
+    offset_x_arcsec, offset_y_arcsec : of the source from the lens, where the source's brightness is free
+    source_log10_flux : of the source without lens, in e-/s, where its brightness is free
     """
 
     derive_from = ()
@@ -60,6 +66,7 @@ class LensSimulator(Simulator):
         mask: np.ndarray | None = None,
         components: int = 128,
         block: int = 0,
+        redraw_brightness: bool = False,
     ) -> None:
         scene.check([name for name in prior.names if name not in self.beside_scene])
         if components and not noise.additive:
@@ -71,8 +78,18 @@ class LensSimulator(Simulator):
         self.pixels = torch.from_numpy(np.flatnonzero(self.mask))
         """that count, of the flattened image"""
         self.components, self.block = components, block
+        if redraw_brightness:
+            self.redrawn = (self._brightness(),)
         self.counts = _counts(self.mask, block) if block else None
-        self.derived = tuple(self.derive(torch.zeros(1, len(prior), dtype=torch.float64)))
+        self.derived = tuple(self.derive(torch.ones(1, len(prior), dtype=torch.float64), {}))
+
+    def _brightness(self) -> str:
+        """Name of the parameter that all light is proportional to; ValueError where there is none."""
+        scene = self.scene
+        name = f"{scene.sources[0].name}_brightness" if len(scene.sources) == 1 and not scene.lights else ""
+        if name not in self.prior:
+            raise ValueError("redraw_brightness needs one source, no other light, and a prior of its brightness")
+        return name
 
     def images(self, theta: Tensor) -> Tensor:
         """Noise-free images (N, ny, nx), in the dtype of theta (N, D), differentiable."""
@@ -86,12 +103,21 @@ class LensSimulator(Simulator):
         return self.optics.image(self.scene.brightness(x, y, values))
 
     def simulate(self, theta: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Noise-free images (N, ny, nx) float32; does not use rng."""
-        return {"image": self.images(torch.from_numpy(np.asarray(theta, dtype=np.float32))).numpy()}
+        """Noise-free images (N, ny, nx) float32, of unit brightness where that is redrawn; does not use rng."""
+        theta = np.array(theta, dtype=np.float32)
+        theta[:, self.prior.columns(self.redrawn)] = 1.0
+        return {"image": self.images(torch.from_numpy(theta)).numpy()}
+
+    def bright(self, stored: Mapping[str, Tensor], theta: Tensor) -> Tensor:
+        """Noise-free images (N, ny, nx) of stored ones and theta (N, D)."""
+        image = stored["image"]
+        if not self.redrawn:
+            return image
+        return image * theta[:, self.prior.columns(self.redrawn), None].to(image.dtype)
 
     def observe(self, stored: Mapping[str, Tensor], theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Images with new noise."""
-        image = stored["image"]
+        image = self.bright(stored, theta)
         return self.data(self.noise.add(image, generator) * torch.from_numpy(self.mask).to(image.device))
 
     def data(self, image: Tensor) -> dict[str, Tensor]:
@@ -106,18 +132,24 @@ class LensSimulator(Simulator):
         """A noisy image (ny, nx) with the parameters given by name, float64."""
         theta = torch.tensor([[truth[name] for name in self.prior.names]], dtype=torch.float64)
         generator = torch.Generator().manual_seed(seed)
-        return self.observe({"image": self.images(theta)}, theta, generator)["image"][0].numpy()
+        noisy = self.noise.add(self.images(theta), generator)[0]
+        return (noisy * torch.from_numpy(self.mask)).numpy()
 
     def derive(self, theta: Tensor, stored: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Axis ratio, position angle, and shear at the ring."""
-        values = self.scene.values(theta, self.prior.names)
-        if "lens_e1" not in values:
-            return {}
-        e1, e2 = (values[f"lens_e{i}"][:, 0].expand(len(theta)) for i in (1, 2))
-        found = {"q": deflection.axis_ratio(e1, e2), "phi_deg": deflection.position_angle_deg(e1, e2)}
-        if "shear_gamma1" in values:
-            found |= {f"ring_shear{i}": values[f"shear_gamma{i}"][:, 0] - e / 2 for i, e in ((1, e1), (2, e2))}
-        return found
+        """Those named above."""
+        values = {name: value[:, 0] for name, value in self.scene.values(theta, self.prior.names).items()}
+        found = {}
+        if "lens_e1" in values:
+            e1, e2 = values["lens_e1"], values["lens_e2"]
+            found |= {"q": deflection.axis_ratio(e1, e2), "phi_deg": deflection.position_angle_deg(e1, e2)}
+            if "shear_gamma1" in values:
+                found |= {f"ring_shear{i}": values[f"shear_gamma{i}"] - e / 2 for i, e in ((1, e1), (2, e2))}
+        if "source_brightness" in self.prior:
+            found |= {f"offset_{c}_arcsec": values[f"source_{c}_arcsec"] - values[f"lens_{c}_arcsec"] for c in "xy"}
+            if not self.redrawn or stored is not None:
+                of = (values[f"source_{name}"] for name in ("brightness", "r_eff_arcsec", "n"))
+                found["source_log10_flux"] = light.log_total(*of) / math.log(10)
+        return {name: value.expand(len(theta)) for name, value in found.items()}
 
     def whitened(self, image: Tensor) -> Tensor:
         """Pixels that count (N, P), over the noise's standard deviation."""
@@ -128,7 +160,7 @@ class LensSimulator(Simulator):
         """Mean, basis, noise in it and linear estimate, from the region's images; {}: whole images."""
         if not self.components:
             return {}
-        signals = self.whitened(stored["image"]).double()
+        signals = self.whitened(self.bright(stored, theta)).double()
         mean = signals.mean(0)
         u = torch.from_numpy(self.prior.to_cube(theta.numpy()))
         u = (u - u.mean(0)) / u.std(0)
@@ -176,7 +208,7 @@ class _InBasis(LensSimulator):
 
     def observe(self, stored: Mapping[str, Tensor], theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Coefficients with new noise."""
-        clean = self._coefficients(stored)
+        clean = self._coefficients({"image": self.bright(stored, theta)})
         noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype, device=clean.device)
         return self._seen(clean + noise @ self.reduction["factor"].T)
 

@@ -81,10 +81,10 @@ class PriorSettings:
 class Schedule:
     """Rounds: simulations that train each, and optimiser steps."""
 
-    simulations: tuple[int, ...] = (20_000, 20_000, 20_000, 10_000, 10_000, 10_000, 30_000)
+    simulations: tuple[int, ...] = (20_000, 20_000, 20_000, 20_000, 10_000, 10_000, 10_000, 10_000, 30_000)
     """many while most of the prior's images look like noise, few once the region only has to be cut"""
-    steps: tuple[int, ...] = (2000, 1500, 1000, 600, 600, 600, 3000)
-    """optimiser steps of each round"""
+    steps: tuple[int, ...] = (800, 800, 800, 800, 600, 600, 600, 600, 3000)
+    """optimiser steps of each round; 20,000 images are learned by heart after some 800"""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -142,6 +142,7 @@ def build(settings: Settings) -> Analysis:
         mask=lens.mask,
         components=settings.components,
         block=settings.block_pixels,
+        redraw_brightness=True,
     )
     data = {name: array[0].numpy() for name, array in simulator.data(torch.from_numpy(lens.image)[None]).items()}
     distortions = {}
@@ -165,7 +166,8 @@ def build(settings: Settings) -> Analysis:
             ("source_e1", "source_e2"),
             ("source_n", "source_brightness"),
         ],
-        truncated=[*prior.names, "ring_shear1", "ring_shear2"],
+        # not q and phi_deg, which are e1 and e2 again
+        truncated=[*prior.names, *simulator.derived[2:]],
         stages=settings.schedule.stages,
         training=settings.training,
         truncation=settings.truncation,
