@@ -13,7 +13,7 @@ from tmnre_lensing.light import log_total, random_field, sersic_b
 from tmnre_lensing.noise import Noise, drizzle_kernel
 from tmnre_lensing.optics import Grid, Optics
 from tmnre_lensing.recipes.demo import PRIOR, SCENE
-from tmnre_lensing.scene import EPL, Scene, Sersic
+from tmnre_lensing.scene import EPL, Pixels, Scene, Sersic
 from tmnre_lensing.simulator import LensSimulator
 
 
@@ -210,6 +210,30 @@ def test_coefficients_have_the_noise_of_projected_images():
     scale = float(second.diagonal().max())
     assert (first - second).abs().max() < 6 * np.sqrt(2 / 4000) * scale
     np.testing.assert_allclose(drawn.mean(0), projected.mean(0), atol=6 * np.sqrt(2 * scale / 4000))
+
+
+def test_a_source_of_pixels_is_the_profile_it_was_made_of():
+    """A Gaussian (Sersic, n = 0.5) of 0.3 arcsec on pixels of 0.02: bilinear interpolation is off by h^2 / 8 of its
+    second derivative, 2 ln 2 / r_eff^2 at most."""
+    half, n = 1.5, 151
+    axis = torch.linspace(-half, half, n, dtype=torch.float64)
+    round_one = {"e1": 0.0, "e2": 0.0, "n": 0.5, "r_eff_arcsec": 0.3}
+    values = {k: torch.tensor([[v]], dtype=torch.float64) for k, v in round_one.items()}
+    at = {"x_arcsec": torch.zeros(1, 1).double(), "y_arcsec": torch.zeros(1, 1).double()}
+    light = Sersic().brightness(axis.repeat(n), axis.repeat_interleave(n), {**values, **at, "brightness": 1.0})
+    lens = {"theta_e_arcsec": 1.2, "e1": 0.1, "e2": 0.05, "slope": 2.0, "x_arcsec": 0.0, "y_arcsec": 0.0}
+    where = {"source_x_arcsec": 0.1, "source_y_arcsec": -0.2, "source_brightness": 50.0}
+    fixed = {f"lens_{k}": v for k, v in lens.items()} | where
+    x, y = Camera().optics.rays(torch.float64)
+    images = []
+    for source, more in ((Sersic(), round_one), (Pixels(light.view(n, n).numpy()), {"size_arcsec": 2 * half})):
+        scene = Scene((EPL(),), (source,), fixed=fixed | {f"source_{k}": v for k, v in more.items()})
+        scene.check([])
+        images.append(scene.brightness(x, y, scene.values(torch.zeros(2, 0, dtype=torch.float64), []))[0])
+    peak = float(images[0].max())
+    bound = (2 * half / (n - 1)) ** 2 / 8 * 2 * (2 * np.log(2) / 0.3**2)  # along both axes
+    assert (images[1] - images[0]).abs().max() < 1.1 * bound * peak
+    assert peak > 50 and bound < 2e-3
 
 
 def test_blocks_are_sums_of_their_pixels_in_units_of_the_sum_s_noise():

@@ -16,10 +16,10 @@ from tmnre import Prior, Uniform, settings
 from tmnre.plugin import find_recipe
 from tmnre_popsources.excess_sky import ExcessSky, smooth_excess
 from tmnre_popsources.fluxes import BrokenPowerLaw
-from tmnre_popsources.histograms import BELOW, excess_edges
+from tmnre_popsources.histograms import BELOW, ZoneHistograms, excess_edges
 from tmnre_popsources.nfw import Halo, annihilation_map, beam, blurred
 from tmnre_popsources.psf import Gaussian, King
-from tmnre_popsources.scores import ExcessSummary, best_norms
+from tmnre_popsources.scores import FittedSummary, best_norms
 from tmnre_popsources.sky import Sky, degrade, inner_mask
 
 NSIDE, KPC_CM = 32, 3.0856775814913673e21
@@ -195,10 +195,21 @@ def test_fit_and_summary_about_it():
     assert np.abs(pull).max() < 1e-2
     alone = torch.full((600, 9), 600)
     alone[:, 0] = torch.arange(600)
-    summary = ExcessSummary(torch.zeros(600, dtype=torch.long), alone, templates, expected)
-    x = summary(torch.from_numpy(np.stack([counts, counts + expected])))
-    np.testing.assert_allclose(x["norms"][0], norms, rtol=0.01)
-    np.testing.assert_allclose(x["norms"][1] - x["norms"][0], norms, rtol=1e-4)
+    zones = torch.zeros(600, dtype=torch.long)
+    summary = FittedSummary(
+        ZoneHistograms(zones, alone, excess_edges(), torch.from_numpy(expected)), templates, expected
+    )
+    bright = counts.copy()
+    bright[::200] += 5000
+    x = summary(torch.from_numpy(np.stack([counts, counts + expected, bright])))
+    plain, clipped = x["norms"].split(3, dim=1)
+    np.testing.assert_allclose(plain[0], norms, rtol=0.01)
+    np.testing.assert_allclose(plain[1] - plain[0], norms, rtol=1e-4)
+    # three bright sources shift the fit by many of its standard deviations; clipped, each changes its pixel by five
+    # standard deviations at most (from -3 to CLIP), so the fit by 5 sqrt(3) of its own (Cauchy and Schwarz)
+    sd = np.sqrt(np.diag(np.linalg.inv((templates / expected) @ templates.T)))
+    assert (np.abs(plain[2] - plain[0]).numpy() > 5 * sd).any()
+    assert (np.abs(clipped[2] - clipped[0]).numpy() < 5 * np.sqrt(3) * sd).all()
     found = x["histograms"][0].square().reshape(3, 2, -1)[0, 0].numpy()
     excess = np.maximum((counts - expected) / np.sqrt(expected) + BELOW, 0)
     for number, edge in zip(found, excess_edges().numpy(), strict=True):

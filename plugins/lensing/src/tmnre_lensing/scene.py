@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +92,26 @@ class Sersic:
         """Surface brightness (N, P) at rays x, y."""
         at = (x - p["x_arcsec"], y - p["y_arcsec"])
         return light.sersic(*at, p["brightness"], p["r_eff_arcsec"], p["n"], p["e1"], p["e2"])
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """A source given as an image (H, W), row 0 at the bottom, bilinear between its pixels, zero outside.
+
+    Its brightness is that of a pixel of value one, `size_arcsec` the side of the square from middle to middle of the
+    outermost pixels.  With values drawn anew, or a `light.random_field`, it is what a real source looks like.
+    """
+
+    values: np.ndarray
+    name: str = "source"
+    parameters = (*CENTRE, "size_arcsec", "brightness")
+
+    def brightness(self, x: Tensor, y: Tensor, p: Values) -> Tensor:
+        """Surface brightness (N, P) at rays x, y."""
+        at_x, at_y = torch.broadcast_tensors(x - p["x_arcsec"], y - p["y_arcsec"])
+        at_x, at_y = (at[None] if at.ndim == 1 else at for at in (at_x, at_y))
+        values = torch.as_tensor(self.values, dtype=at_x.dtype, device=at_x.device).expand(len(at_x), -1, -1)
+        return p["brightness"] * light.pixels(at_x, at_y, values, p["size_arcsec"])
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,13 @@ def number_name(flux_1_100: float) -> str:
     return f"log10_n_above_{flux_1_100:g}"
 
 
+LABELS = {
+    "log10_level": r"$\log_{10} F^2 dN/dF$ at 10 counts",
+    **{f"n{i}": f"$n_{i}$" for i in (1, 2, 3)},
+    **{f"log10_break{i}": rf"$\log_{{10}} F_{{b{i}}}$" for i in (1, 2)},
+}
+
+
 class FermiSky(SkySimulator):
     """A sky whose number of sources above fluxes in 1 to 100 GeV is derived as well, log10 per steradian.
 
@@ -71,6 +78,12 @@ class FermiSky(SkySimulator):
         super().__init__(*args, **how)
         self.thresholds = thresholds
         self.derived = (*self.derived, *(number_name(flux) for flux in thresholds))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of parameters and derived quantities, for figures."""
+        level = {derived_name(s): rf"$\log_{{10}} F^2 dN/dF$ at {s:g}" for s in self.sources_at}
+        return LABELS | level | {number_name(f): rf"$\log_{{10}} N(>$ {f:g}$)$ / sr" for f in self.thresholds}
 
     def derive(self, theta, stored=None):
         p, _ = self.split(theta)

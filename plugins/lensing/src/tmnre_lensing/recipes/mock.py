@@ -115,9 +115,10 @@ class Schedule:
     """rounds that truncate every parameter alone"""
     contours: int = 2
     """rounds that truncate all together, by the contour of their joint ratio; one more reports"""
-    simulations: int = 6000
-    """simulations in the training set of each round that truncates"""
-    steps: int = 400
+    simulations: int = 8000
+    """new simulations of each round of boxes, beside those of earlier rounds that still count, so that a round which
+    cuts little is followed by one that sees more; and simulations in the training set of each round of contours"""
+    steps: int = 500
     """optimiser steps of each round of boxes"""
     contour_steps: int = 500
     """optimiser steps of each round of contours"""
@@ -130,7 +131,7 @@ class Schedule:
     def stages(self) -> tuple[Stage, ...]:
         """The rounds."""
         return (
-            *(Stage(self.simulations, self.steps, together=False),) * self.boxes,
+            *(Stage(self.simulations, self.steps, together=False, added=True),) * self.boxes,
             *(Stage(self.simulations, self.contour_steps),) * self.contours,
             Stage(self.final_simulations, self.final_steps),
         )

@@ -79,7 +79,7 @@ class PriorSettings:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Rounds: simulations that train each, and optimiser steps."""
+    """Rounds: new simulations of each, beside those of earlier rounds that still count, and optimiser steps."""
 
     simulations: tuple[int, ...] = (20_000, 20_000, 20_000, 20_000, 10_000, 10_000, 10_000, 10_000, 30_000)
     """many while most of the prior's images look like noise, few once the region only has to be cut"""
@@ -94,7 +94,7 @@ class Schedule:
                 f"schedule.simulations and schedule.steps need an entry a round each, got {len(self.simulations)} "
                 f"and {len(self.steps)}"
             )
-        return tuple(Stage(n, steps) for n, steps in zip(self.simulations, self.steps, strict=True))
+        return tuple(Stage(n, steps, added=True) for n, steps in zip(self.simulations, self.steps, strict=True))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from tmnre_popsources import fermi, psf
 from tmnre_popsources.fluxes import BrokenPowerLaw
 from tmnre_popsources.histograms import ZoneHistograms, bin_edges
 from tmnre_popsources.papers import FERMI_4FGL_DR3, LIST_2021, NPTF
+from tmnre_popsources.scores import FittedSummary, best_norms
 from tmnre_popsources.sky import Observation, Sky, latitude_mask, read_observation
 
 BINS_OF_LEVEL = 5
@@ -125,7 +126,7 @@ def build(settings: Settings) -> Analysis:
         exposure=observed.exposure,
         templates=templates,
         psf=psf.of_settings(settings.psf_deg, settings.king_index),
-        summary=ZoneHistograms(zones_of(templates), sky.neighbours(), bin_edges(24, 3e4)),
+        summary=summary_of(counts, templates, sky),
         sources_at=settings.fluxes,
         redraw_noise=settings.redraw_noise,
         thresholds={flux: flux * ratio * exposure for flux in settings.thresholds},
@@ -148,6 +149,7 @@ def build(settings: Settings) -> Analysis:
         training=settings.training,
         truncation=settings.truncation,
         truth=truth,
+        labels=simulator.labels,
         figures=partial(
             fermi.figures,
             simulator=simulator,
@@ -192,6 +194,13 @@ def read(maps: Maps) -> Observation:
     files = {name: folder / f"template_{short}.npy" for name, short in names.items()}
     mask = Path(maps.mask) if maps.mask else None
     return read_observation(folder / "fermidata_counts.npy", folder / "fermidata_exposure.npy", files, mask)
+
+
+def summary_of(counts: np.ndarray, templates: dict[str, np.ndarray], sky: Sky) -> FittedSummary:
+    """Histograms zone by zone, and norms of the templates, fitted about their fit to counts (P,)."""
+    every = np.stack(list(templates.values()))
+    expected = np.maximum(best_norms(counts, every) @ every, 1e-3)
+    return FittedSummary(ZoneHistograms(zones_of(templates), sky.neighbours(), bin_edges(24, 3e4)), every, expected)
 
 
 def zones_of(templates: dict[str, np.ndarray]) -> torch.Tensor:

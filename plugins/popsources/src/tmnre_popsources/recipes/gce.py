@@ -21,9 +21,10 @@ from tmnre import Analysis, Prior, Recipe, Result, Stage, Training, Truncation, 
 from tmnre_popsources import fermi, psf
 from tmnre_popsources.excess_sky import ExcessSky, smooth_excess
 from tmnre_popsources.fluxes import BrokenPowerLaw
+from tmnre_popsources.histograms import ZoneHistograms, excess_edges
 from tmnre_popsources.nfw import Halo, annihilation_map
 from tmnre_popsources.papers import LEE_2016, LIST_2021, MISHRA_SHARMA_2022, NPTF
-from tmnre_popsources.scores import ExcessSummary, best_norms
+from tmnre_popsources.scores import FittedSummary, best_norms
 from tmnre_popsources.sky import Observation, Sky, inner_mask, read_observation, read_template
 
 FINER = 4
@@ -169,7 +170,9 @@ def build(settings: Settings) -> Analysis:
         truth |= {name: float(q) for name, q in make().derive(torch.from_numpy(theta)[None]).items()}
     norms = best_norms(counts, every)
     zones = zones_of(smooth, norms[1:] @ every[1:])
-    summary = ExcessSummary(zones, sky.neighbours(), every, np.maximum(norms @ every, 1e-3))
+    expected = np.maximum(norms @ every, 1e-3)
+    histograms = ZoneHistograms(zones, sky.neighbours(), excess_edges(), torch.from_numpy(expected))
+    summary = FittedSummary(histograms, every, expected)
     simulator = make(summary=summary)
     x = simulator.summarised(torch.as_tensor(counts, dtype=torch.float32)[None])
     return Analysis(
