@@ -49,6 +49,7 @@ validate: install
 	$(BIN)/python validation/lensing_exact.py mock
 	$(BIN)/python validation/lensing_slacs.py
 	$(BIN)/python validation/lensing_subhalo.py
+	$(BIN)/python validation/lensing_warm.py
 	$(BIN)/python validation/popsources_exact.py --observations 5
 	$(BIN)/python validation/popsources_gce.py --runs $(RUNS)
 	$(BIN)/python validation/fields_expgrf.py --runs $(RUNS)/fields_expgrf

@@ -91,8 +91,29 @@ def slacs() -> str:
     )
 
 
+def warm() -> str:
+    """The population of perturbers beside brute force."""
+    found = load("lensing_warm")
+    if not found:
+        return ""
+    rows = [
+        [seed, name, *(one[k] for k in ("jsd", "floor", "prior_jsd", "median_shift_sd", "width_ratio"))]
+        for seed, entry in found.items()
+        for name, one in entry["parameters"].items()
+    ]
+    effective = ", ".join(f"{entry['effective']:,.0f}" for entry in found.values())
+    head = ["observation", "parameter", "JSD", "floor", "JSD of the prior", "median shift [sd]", "width ratio"]
+    return (
+        f"{made(next(iter(found.values())))}\n\nOne lens of 20 x 20 pixels, main lens and source almost known; draws of "
+        f"the population's prior weighted by the likelihood of the haloes drawn from each, effective numbers {effective}. "
+        "JSD in nat, beside that of the prior: what a posterior that has learned nothing would score.\n\n"
+        + table(head, rows)
+    )
+
+
 SECTIONS = {
     "lensing: exact posteriors": exact,
     "lensing: subhalo map": subhalo,
     "lensing: SLACS J2303+1422": slacs,
+    "lensing/warm beside brute force": warm,
 }

@@ -34,6 +34,23 @@ def posteriors(names: tuple[str, ...], points: np.ndarray, log_r: np.ndarray) ->
     return {**each, names: MarginalPosterior(names, points, log_r)}
 
 
+def records(names: tuple[str, ...], found: Sequence[Result]) -> list[dict]:
+    """Rounds of all lenses one after the other; checks of every lens are in the last, which warnings are read from.
+
+    Of each parameter's central intervals the worst lens's are kept.
+    """
+    every = [record for one in found for record in one.rounds]
+    last = [one.rounds[-1] for one in found]
+    checks = [
+        {**check, "name": f"lens-{i}: {check['name']}"}
+        for i, record in enumerate(last)
+        for check in record["diagnostics"]
+    ]
+    central = {name: min((r["coverage"][name] for r in last), key=lambda c: c["p_uniform"]) for name in names}
+    coverage = {"simulations": min(r["coverage"]["simulations"] for r in last), **central}
+    return [*every[:-1], {**every[-1], "coverage": coverage, "diagnostics": checks}]
+
+
 def relic_limit(log10_m_hm: MarginalPosterior, mass: float = 0.95) -> float:
     """Thermal relics in keV that are heavier have so much of the posterior: its lower limit."""
     (_, high) = log10_m_hm.interval(2 * mass - 1)[0]

@@ -170,8 +170,8 @@ class Warm(Procedure):
             ],
             "thermal_relic_kev_95": census.relic_limit(together[POPULATION[0],]),
         }
-        last = self.found[-1]
-        return Result(together, last.rounds, self.truth, LABELS, last.curves, extra)
+        curves = [curve for found in self.found for curve in found.curves]
+        return Result(together, census.records(POPULATION, self.found), self.truth, LABELS, curves, extra)
 
     def figures(self, result: Result, folder: Path) -> None:
         """population.png, and lens-0.png, lens-1.png, ..."""
