@@ -104,9 +104,9 @@ def warm() -> str:
     effective = ", ".join(f"{entry['effective']:,.0f}" for entry in found.values())
     head = ["observation", "parameter", "JSD", "floor", "JSD of the prior", "median shift [sd]", "width ratio"]
     return (
-        f"{made(next(iter(found.values())))}\n\nOne lens of 20 x 20 pixels, main lens and source almost known; draws of "
-        f"the population's prior weighted by the likelihood of the haloes drawn from each, effective numbers {effective}. "
-        "JSD in nat, beside that of the prior: what a posterior that has learned nothing would score.\n\n"
+        f"{made(next(iter(found.values())))}\n\nOne lens of 20 x 20 pixels, main lens and source almost known; "
+        "draws of the population's prior weighted by the likelihood of the haloes drawn from each, effective numbers "
+        f"{effective}. JSD in nat, beside that of the prior: what a posterior that has learned nothing would score.\n\n"
         + table(head, rows)
     )
 

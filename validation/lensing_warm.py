@@ -65,7 +65,7 @@ def analysis_of(observation: int) -> Analysis:
         simulator=simulator,
         marginals=[*prior.names, POPULATION],
         truncated=[],
-        stages=(Stage(20_000, 1500),),
+        stages=(Stage(20_000, 500),),
         workers=1,
         training=replace(settings.training, threads=1),
     )

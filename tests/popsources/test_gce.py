@@ -196,17 +196,18 @@ def test_fit_and_summary_about_it():
     alone = torch.full((600, 9), 600)
     alone[:, 0] = torch.arange(600)
     zones = torch.zeros(600, dtype=torch.long)
-    summary = FittedSummary(
+    summary, clipping = (FittedSummary(histograms, templates, expected, clip) for clip in (None, 2.0))
         ZoneHistograms(zones, alone, excess_edges(), torch.from_numpy(expected)), templates, expected
     )
     bright = counts.copy()
     bright[::200] += 5000
-    x = summary(torch.from_numpy(np.stack([counts, counts + expected, bright])))
-    plain, clipped = x["norms"].split(3, dim=1)
+    maps = torch.from_numpy(np.stack([counts, counts + expected, bright]))
+    x = summary(maps)
+    plain, clipped = x["norms"], clipping(maps)["norms"]
     np.testing.assert_allclose(plain[0], norms, rtol=0.01)
     np.testing.assert_allclose(plain[1] - plain[0], norms, rtol=1e-4)
     # three bright sources shift the fit by many of its standard deviations; clipped, each changes its pixel by five
-    # standard deviations at most (from -3 to CLIP), so the fit by 5 sqrt(3) of its own (Cauchy and Schwarz)
+    # standard deviations at most (from -3 to 2), so the fit by 5 sqrt(3) of its own (Cauchy and Schwarz)
     sd = np.sqrt(np.diag(np.linalg.inv((templates / expected) @ templates.T)))
     assert (np.abs(plain[2] - plain[0]).numpy() > 5 * sd).any()
     assert (np.abs(clipped[2] - clipped[0]).numpy() < 5 * np.sqrt(3) * sd).all()

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from tmnre_popsources.histograms import ZoneHistograms
 
-CLIP = 2.0
-"""standard deviations above the reference beyond which photons are taken as a source's"""
 STEPS, CHANGE = 5000, 1e-7
 """most steps of a fit, and the change of the expected counts, relative, at which it stops"""
 
@@ -34,22 +32,25 @@ def best_norms(counts: np.ndarray, templates: np.ndarray) -> np.ndarray:
 
 
 class FittedSummary:
-    """{"histograms": as of `ZoneHistograms`, "norms": (N, 2 T)} of counts (N, P).
-
-    Norms of counts as they are, and of counts that reach no higher than `CLIP` standard deviations above the reference:
-    few bright sources then do not pass for diffuse emission.
+    """{"histograms": as of `ZoneHistograms`, "norms": (N, T)} of counts (N, P).
 
     templates (T, P); expected (P,) counts of a reference, all above zero
+
+    clip : counts enter the fit as if they reached no higher than so many standard deviations above the reference: where
+        sources are a thousand times as bright as a pixel's diffuse emission, the fit would follow them, by amounts so
+        large that a network learns nothing from it.  None: counts as they are
     """
 
-    def __init__(self, histograms: ZoneHistograms, templates: np.ndarray, expected: np.ndarray) -> None:
+    def __init__(
+        self, histograms: ZoneHistograms, templates: np.ndarray, expected: np.ndarray, clip: float | None = None
+    ) -> None:
         self.histograms = histograms
         weighted = templates / expected
         # equal templates share what is theirs, instead of failing
         self.weights = torch.from_numpy(np.linalg.pinv(weighted @ templates.T) @ weighted).float().T
-        self.most = torch.from_numpy(expected + CLIP * np.sqrt(expected)).float()
+        self.most = None if clip is None else torch.from_numpy(expected + clip * np.sqrt(expected)).float()
 
     def __call__(self, counts: Tensor) -> dict[str, Tensor]:
         pixels = counts.flatten(1).float()
-        norms = [pixels @ self.weights, torch.minimum(pixels, self.most) @ self.weights]
-        return {**self.histograms(counts), "norms": torch.cat(norms, dim=1)}
+        fitted = pixels if self.most is None else torch.minimum(pixels, self.most)
+        return {**self.histograms(counts), "norms": fitted @ self.weights}

@@ -87,7 +87,7 @@ class Settings:
     maps: MapBins = MapBins()
     """the matched filters that the network sees, once the region is narrow"""
     schedule: Schedule = Schedule(
-        boxes=6, contours=1, simulations=4000, contour_steps=500, final_simulations=20_000, final_steps=1500
+        boxes=6, contours=1, simulations=4000, contour_steps=500, final_simulations=20_000, final_steps=600
     )
     """rounds of each lens"""
     training: Training = Training()

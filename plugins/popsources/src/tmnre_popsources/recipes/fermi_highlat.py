@@ -19,6 +19,8 @@ from tmnre_popsources.scores import FittedSummary, best_norms
 from tmnre_popsources.sky import Observation, Sky, latitude_mask, read_observation
 
 BINS_OF_LEVEL = 5
+CLIP = 2.0
+"""standard deviations above a fit of the templates beyond which photons are taken as a source's"""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,8 @@ def summary_of(counts: np.ndarray, templates: dict[str, np.ndarray], sky: Sky) -
     """Histograms zone by zone, and norms of the templates, fitted about their fit to counts (P,)."""
     every = np.stack(list(templates.values()))
     expected = np.maximum(best_norms(counts, every) @ every, 1e-3)
-    return FittedSummary(ZoneHistograms(zones_of(templates), sky.neighbours(), bin_edges(24, 3e4)), every, expected)
+    histograms = ZoneHistograms(zones_of(templates), sky.neighbours(), bin_edges(24, 3e4))
+    return FittedSummary(histograms, every, expected, clip=CLIP)
 
 
 def zones_of(templates: dict[str, np.ndarray]) -> torch.Tensor:
