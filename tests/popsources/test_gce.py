@@ -196,9 +196,8 @@ def test_fit_and_summary_about_it():
     alone = torch.full((600, 9), 600)
     alone[:, 0] = torch.arange(600)
     zones = torch.zeros(600, dtype=torch.long)
+    histograms = ZoneHistograms(zones, alone, excess_edges(), torch.from_numpy(expected))
     summary, clipping = (FittedSummary(histograms, templates, expected, clip) for clip in (None, 2.0))
-        ZoneHistograms(zones, alone, excess_edges(), torch.from_numpy(expected)), templates, expected
-    )
     bright = counts.copy()
     bright[::200] += 5000
     maps = torch.from_numpy(np.stack([counts, counts + expected, bright]))
