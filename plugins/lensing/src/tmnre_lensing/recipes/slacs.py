@@ -88,13 +88,14 @@ class Schedule:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The rounds."""
+        """The rounds; all of them run, even where one cuts nothing (`together`)."""
         if len(self.simulations) != len(self.steps):
             raise ValueError(
                 f"schedule.simulations and schedule.steps need an entry a round each, got {len(self.simulations)} "
                 f"and {len(self.steps)}"
             )
-        return tuple(Stage(n, steps, added=True) for n, steps in zip(self.simulations, self.steps, strict=True))
+        *rounds, last = zip(self.simulations, self.steps, strict=True)
+        return (*(Stage(*of, together=False, added=True) for of in rounds), Stage(*last, added=True))
 
 
 @dataclass(frozen=True)
