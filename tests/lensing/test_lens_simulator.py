@@ -12,6 +12,7 @@ from tmnre_lensing.camera import Camera
 from tmnre_lensing.light import log_total, random_field, sersic_b
 from tmnre_lensing.noise import Noise, drizzle_kernel
 from tmnre_lensing.optics import Grid, Optics
+from tmnre_lensing.recipes import mock
 from tmnre_lensing.recipes.demo import PRIOR, SCENE
 from tmnre_lensing.scene import EPL, Pixels, Scene, Sersic
 from tmnre_lensing.simulator import LensSimulator
@@ -234,6 +235,31 @@ def test_a_source_of_pixels_is_the_profile_it_was_made_of():
     bound = (2 * half / (n - 1)) ** 2 / 8 * 2 * (2 * np.log(2) / 0.3**2)  # along both axes
     assert (images[1] - images[0]).abs().max() < 1.1 * bound * peak
     assert peak > 50 and bound < 2e-3
+
+
+def test_a_redrawn_brightness_multiplies_what_is_stored():
+    camera, prior = Camera(pixels=12, pixel_arcsec=0.4), mock.PRIOR
+    plain, redrawing = (
+        LensSimulator(mock.SCENE, prior, camera.optics, camera.noise, redraw_brightness=redraw)
+        for redraw in (False, True)
+    )
+    theta = prior.sample(5, np.random.default_rng(0))
+    stored = {
+        name: torch.from_numpy(array) for name, array in redrawing.simulate(theta, np.random.default_rng(0)).items()
+    }
+    expected = torch.from_numpy(plain.simulate(theta, np.random.default_rng(0))["image"])
+    torch.testing.assert_close(redrawing.bright(stored, torch.from_numpy(theta)), expected, rtol=1e-5, atol=1e-5)
+    noisy = [
+        simulator.observe(images, torch.from_numpy(theta), torch.Generator().manual_seed(0))["image"]
+        for simulator, images in ((plain, {"image": expected}), (redrawing, stored))
+    ]
+    torch.testing.assert_close(*noisy, rtol=1e-5, atol=1e-5)
+    # the flux follows from the brightness, so it is not known before that is drawn
+    assert "source_log10_flux" in redrawing.derived
+    assert "source_log10_flux" not in redrawing.derive(torch.from_numpy(theta))
+    assert "source_log10_flux" in plain.derive(torch.from_numpy(theta))
+    with pytest.raises(ValueError, match="redraw_brightness needs one source"):
+        LensSimulator(SCENE, PRIOR, camera.optics, camera.noise, redraw_brightness=True)
 
 
 def test_blocks_are_sums_of_their_pixels_in_units_of_the_sum_s_noise():

@@ -166,10 +166,10 @@ def test_maps_marginalise_the_lens_and_show_haloes():
     simulator = lens()
     rng = np.random.default_rng(3)
     names = mock.PRIOR.names
-    theta = np.repeat(theta_of({**TRUTH, "log10_m_hm": 8.0, "f_sub": 0.01}, PRIOR.names), 1200, axis=0)
+    theta = np.repeat(theta_of({**TRUTH, "log10_m_hm": 8.0, "f_sub": 0.01}, PRIOR.names), 600, axis=0)
     width = 3e-3 * np.diff([PRIOR[name].support for name in names])[:, 0]
-    theta[:, :14] += width * rng.uniform(-1, 1, (1200, 14))
-    theta[:, 14:] = PRIOR.from_cube(rng.random((1200, 16)))[:, 14:]
+    theta[:, :14] += width * rng.uniform(-1, 1, (600, 14))
+    theta[:, 14:] = PRIOR.from_cube(rng.random((600, 16)))[:, 14:]
     stored = {k: torch.from_numpy(v) for k, v in simulator.simulate(theta, rng).items()}
     at = torch.from_numpy(theta)
     reduction = simulator.fit_reduction(stored, at)

@@ -76,7 +76,7 @@ class PerturbedLens(LensSimulator):
         extent = (float(x[0]) - half, float(x[-1]) + half, float(y[0]) - half, float(y[-1]) + half)
         perturbers = self.population.perturbers(self.population.draw(m_hm, f_sub, extent, rng), torch.float32)
         images = []
-        for i, row in enumerate(torch.from_numpy(theta.astype(np.float32)).split(1)):
+        for i, row in enumerate(self._of_stored(theta).split(1)):
             values = self.scene.values(row, self.prior.names)
             at = perturbers.of_image(i).bend(x, y, partial(self.scene.deflection, values=values))
             images.append(self.optics.image(self.scene.brightness(x, y, values, at)))
@@ -84,8 +84,9 @@ class PerturbedLens(LensSimulator):
 
     def mock(self, truth: Mapping[str, float], seed: int) -> np.ndarray:
         """A noisy image (ny, nx) float32 with the parameters given by name, and haloes drawn with the seed."""
-        stored = self.simulate(theta_of(truth, self.prior.names), np.random.default_rng(seed))
-        image = torch.from_numpy(stored["image"])
+        theta = theta_of(truth, self.prior.names)
+        stored = self.simulate(theta, np.random.default_rng(seed))
+        image = self.bright({"image": torch.from_numpy(stored["image"])}, torch.from_numpy(theta))
         return (self.noise.add(image, torch.Generator().manual_seed(seed))[0] * torch.from_numpy(self.mask)).numpy()
 
     def fit_reduction(self, stored: Mapping[str, Tensor], theta: Tensor) -> dict[str, Tensor]:

@@ -104,9 +104,13 @@ class LensSimulator(Simulator):
 
     def simulate(self, theta: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Noise-free images (N, ny, nx) float32, of unit brightness where that is redrawn; does not use rng."""
+        return {"image": self.images(self._of_stored(theta)).numpy()}
+
+    def _of_stored(self, theta: np.ndarray) -> Tensor:
+        """theta (N, D) float32 that what is stored is made with: what is redrawn is one."""
         theta = np.array(theta, dtype=np.float32)
         theta[:, self.prior.columns(self.redrawn)] = 1.0
-        return {"image": self.images(torch.from_numpy(theta)).numpy()}
+        return torch.from_numpy(theta)
 
     def bright(self, stored: Mapping[str, Tensor], theta: Tensor) -> Tensor:
         """Noise-free images (N, ny, nx) of stored ones and theta (N, D)."""
