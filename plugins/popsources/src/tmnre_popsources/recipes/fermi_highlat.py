@@ -90,9 +90,9 @@ class Settings:
     """lower end of the source counts; fainter sources are isotropic emission"""
     fluxes: tuple[float, ...] = (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
     """counts at which dN/dS is inferred"""
-    simulations: tuple[int, ...] = (4000, 8000, 16000)
+    simulations: tuple[int, ...] = (4000, 4000, 6000, 8000, 12_000)
     """maps that train each round"""
-    steps: tuple[int, ...] = (500, 800, 2000)
+    steps: tuple[int, ...] = (500, 500, 800, 800, 2000)
     """optimiser steps of each round"""
     redraw_noise: bool = False
     """draw photons of templates anew at every use of a map, instead of using the time for more maps"""
