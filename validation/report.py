@@ -198,12 +198,21 @@ def sbibm() -> str:
         rows += [[task, method, *values] for (of, method), values in PUBLISHED.items() if of == task]
     used = [run["simulations"] for run in entries]
     fewest = min(run.get("samples", 10_000) for run in entries)
+    commits = ", ".join(f"{task} {' and '.join(sorted(of))}" for task, of in _commits(found).items())
     return (
-        f"{made(max(entries, key=lambda run: run['date']))}\n\nC2ST of the joint posterior from the benchmark's "
+        f"`python validation/sbibm.py`, at commits {commits}\n\nC2ST of the joint posterior from the benchmark's "
         "reference posteriors (0.5 is perfect), mean over observations, at budgets of simulations in all; one "
         f"configuration for all tasks and budgets. Between {min(used):,} and {max(used):,} simulations were used, and "
         f"{fewest:,} samples a side or more.\n\n" + table(["task", "method", "1e3", "1e4", "1e5"], rows)
     )
+
+
+def _commits(found: dict) -> dict[str, set[str]]:
+    """Of the runs of each task."""
+    return {
+        task: {run["commit"] for budget in budgets.values() for run in budget.values()}
+        for task, budgets in found.items()
+    }
 
 
 SECTIONS = {
