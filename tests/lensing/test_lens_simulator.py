@@ -258,6 +258,14 @@ def test_a_redrawn_brightness_multiplies_what_is_stored():
     assert "source_log10_flux" in redrawing.derived
     assert "source_log10_flux" not in redrawing.derive(torch.from_numpy(theta))
     assert "source_log10_flux" in plain.derive(torch.from_numpy(theta))
+    # a source that is no Sersic profile has an offset and no such flux
+    fixed = dict.fromkeys(("lens_e1", "lens_e2", "lens_x_arcsec", "lens_y_arcsec"), 0.0) | {"lens_slope": 2.0}
+    scene = Scene((EPL(),), (Pixels(np.ones((4, 4))),), fixed={**fixed, "source_size_arcsec": 1.0})
+    free = Prior(
+        {n: prior[n] for n in ("lens_theta_e_arcsec", "source_x_arcsec", "source_y_arcsec", "source_brightness")}
+    )
+    derived = LensSimulator(scene, free, camera.optics, camera.noise).derived
+    assert "offset_x_arcsec" in derived and "source_log10_flux" not in derived
     with pytest.raises(ValueError, match="redraw_brightness needs one source"):
         LensSimulator(SCENE, PRIOR, camera.optics, camera.noise, redraw_brightness=True)
 

@@ -14,6 +14,9 @@ from tmnre.rounds import Rounds
 from tmnre_lensing.labels import LABELS
 from tmnre_lensing.massfunction import thermal_relic_kev
 
+STEP = {"histtype": "step", "density": True}
+SHOWN = {"log10_m_hm": (LABELS["log10_m_hm"], np.asarray), "f_sub": (rf"$\log_{{10}}$ {LABELS['f_sub']}", np.log10)}
+"""what the figure shows of the population: labels, and functions of the values"""
 Posteriors = dict[tuple[str, ...], MarginalPosterior]
 
 
@@ -59,31 +62,25 @@ def relic_limit(log10_m_hm: MarginalPosterior, mass: float = 0.95) -> float:
 
 def figure(result: Result, alone: Sequence[Posteriors], folder: Path) -> None:
     """Write population.png: posteriors of each parameter, from all lenses and from each, and of both together."""
-    pair = next(key for key in result.marginals if len(key) == 2)
     canvas = Figure(figsize=(13.5, 3.9), layout="constrained")
     axes = canvas.subplots(1, 3)
-    for axis, name in zip(axes, pair, strict=False):
-        values = result[name].samples[:, 0]
-        scale = np.log10 if values.min() > 0 and values.max() / values.min() > 20 else np.asarray
-        bins = np.linspace(*(scale(v) for v in (values.min(), values.max())), 31)
-        for one in alone:
-            axis.hist(scale(one[name,].samples[:, 0]), bins, weights=one[name,].weights, **STEP, color="0.6", lw=0.9)
-        axis.hist(scale(values), bins, weights=result[name].weights, **STEP, color="C0", lw=1.8)
-        label = LABELS.get(name, name)
-        axis.set(xlabel=label if scale is np.asarray else rf"$\log_{{10}}$ {label}", yticks=[], ylabel="density")
-        if name in result.truth:
-            axis.axvline(scale(result.truth[name]), color="red", lw=1)
-    axes[0].plot([], [], color="0.6", label="one lens")
-    axes[0].plot([], [], color="C0", label=f"all {len(alone)} together")
-    axes[0].plot([], [], color="red", label="truth") if result.truth else None
+    for axis, (name, (label, scale)) in zip(axes, SHOWN.items(), strict=False):
+        values = scale(result[name].samples[:, 0])
+        bins = np.linspace(values.min(), values.max(), 31)
+        for i, one in enumerate(alone):
+            shown = {"color": "0.6", "lw": 0.9, "label": None if i else "one lens"}
+            axis.hist(scale(one[name,].samples[:, 0]), bins, weights=one[name,].weights, **STEP, **shown)
+        every = {"color": "C0", "lw": 1.8, "label": f"all {len(alone)} together"}
+        axis.hist(values, bins, weights=result[name].weights, **STEP, **every)
+        axis.set(xlabel=label, yticks=[], ylabel="density")
+        axis.axvline(scale(result.truth[name]), color="red", lw=1, label="truth")
     axes[0].legend(fontsize=8)
-    x, y = result[pair].samples[:, 0], np.log10(result[pair].samples[:, 1])
-    shown = axes[2].hist2d(x, y, bins=24, weights=result[pair].weights, cmap="Blues")
+    (first, x_scale), (second, y_scale) = SHOWN.values()
+    pair = result[tuple(SHOWN)]
+    x, y = x_scale(pair.samples[:, 0]), y_scale(pair.samples[:, 1])
+    shown = axes[2].hist2d(x, y, bins=24, weights=pair.weights, cmap="Blues")
     canvas.colorbar(shown[3], ax=axes[2], label="probability")
-    if set(pair) <= set(result.truth):
-        axes[2].plot(result.truth[pair[0]], np.log10(result.truth[pair[1]]), "+", color="red", ms=12, mew=1.5)
-    axes[2].set(xlabel=LABELS[pair[0]], ylabel=rf"$\log_{{10}}$ {LABELS[pair[1]]}", title="all together")
+    truth = [scale(result.truth[name]) for name, (_, scale) in SHOWN.items()]
+    axes[2].plot(*truth, "+", color="red", ms=12, mew=1.5)
+    axes[2].set(xlabel=first, ylabel=second, title="all together")
     canvas.savefig(folder / "population.png", dpi=120)
-
-
-STEP = {"histtype": "step", "density": True}

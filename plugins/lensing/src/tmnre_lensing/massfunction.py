@@ -103,10 +103,10 @@ class MassFunction:
 
         return unnormalised(z) / unnormalised(0.0)
 
-    def density(self, log10_m: np.ndarray, z: float) -> np.ndarray:
-        """dn / d ln m (M,) per comoving Mpc^3 at masses 10^log10_m, evenly spaced, three at least."""
+    def density(self, log10_m: np.ndarray, z: ArrayLike) -> np.ndarray:
+        """dn / d ln m (..., M) per comoving Mpc^3 at redshifts (...) and masses 10^log10_m, evenly spaced."""
         now = self.sigma(log10_m)
         falling = -np.gradient(np.log(now), np.asarray(log10_m) * math.log(10))
-        nu = COLLAPSE / (now * self.growth(z))
+        nu = COLLAPSE / (now * np.vectorize(self.growth)(z)[..., None])
         f = 0.3222 * math.sqrt(2 * 0.707 / math.pi) * (1 + (0.707 * nu * nu) ** -0.3) * nu * np.exp(-0.3535 * nu * nu)
         return self.rho_m_msun_mpc3 / 10.0 ** np.asarray(log10_m) * f * falling

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from astropy import units as u
 from astropy.cosmology import Planck18
+from scipy.integrate import cumulative_trapezoid
 from torch import Tensor
 
 from tmnre_lensing import halo, massfunction
@@ -117,18 +118,15 @@ class Population:
     def _field(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Masses (M,), and of every plane expected haloes per square arcsec (P,) and their distribution (P, M)."""
         grid = np.linspace(*self.log10_m200, MASSES)
-        function, cosmology = massfunction.MassFunction(), Planck18
-        number, cumulative = np.zeros(len(self.redshifts)), np.zeros((len(self.redshifts), MASSES))
-        for edges, first in zip(self._edges, (0, self.lens_plane + 1), strict=True):
-            for i, (near, far) in enumerate(zip(edges, edges[1:], strict=False)):
-                z = (near + far) / 2
-                volume = (cosmology.comoving_volume(far) - cosmology.comoving_volume(near)).to_value(u.Mpc**3)
-                per_arcsec2 = volume / (4 * np.pi) * u.arcsec.to(u.rad) ** 2
-                density = function.density(grid, z)
-                steps = np.concatenate([[0.0], 0.5 * (density[1:] + density[:-1]) * np.diff(grid) * np.log(10)])
-                cumulative[first + i] = np.cumsum(steps) / steps.sum()
-                number[first + i] = self.line_of_sight * per_arcsec2 * steps.sum()
-        return grid, number, cumulative
+        density = massfunction.MassFunction().density(grid, self.redshifts)
+        cumulative = cumulative_trapezoid(density, grid * np.log(10), initial=0)
+        before, behind = self._edges
+        # the lens's own plane is no slice of the line of sight: it has no volume
+        near, far = (np.concatenate([before[s], [self.z_lens], behind[s]]) for s in (slice(-1), slice(1, None)))
+        volume = (Planck18.comoving_volume(far) - Planck18.comoving_volume(near)).to_value(u.Mpc**3)
+        per_arcsec2 = volume / (4 * np.pi) * u.arcsec.to(u.rad) ** 2
+        number = self.line_of_sight * per_arcsec2 * cumulative[:, -1]
+        return grid, number, cumulative / cumulative[:, -1:]
 
     def draw(
         self,

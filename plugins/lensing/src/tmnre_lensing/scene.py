@@ -99,7 +99,7 @@ class Pixels:
     """A source given as an image (H, W), row 0 at the bottom, bilinear between its pixels, zero outside.
 
     Its brightness is that of a pixel of value one, `size_arcsec` the side of the square from middle to middle of the
-    outermost pixels.  With values drawn anew, or a `light.random_field`, it is what a real source looks like.
+    outermost pixels.
     """
 
     values: np.ndarray

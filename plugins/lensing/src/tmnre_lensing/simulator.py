@@ -48,7 +48,7 @@ class LensSimulator(Simulator):
         small e the radial deflection of an isothermal lens there has the quadrupole of a shear -e/3, the tangential one
         -2e/3.)
     offset_x_arcsec, offset_y_arcsec : of the source from the lens, where the source's brightness is free
-    source_log10_flux : of the source without lens, in e-/s, where its brightness is free
+    source_log10_flux : of a Sersic source without lens, in e-/s, where its brightness is free
     """
 
     derive_from = ()
@@ -148,11 +148,12 @@ class LensSimulator(Simulator):
             found |= {"q": deflection.axis_ratio(e1, e2), "phi_deg": deflection.position_angle_deg(e1, e2)}
             if "shear_gamma1" in values:
                 found |= {f"ring_shear{i}": values[f"shear_gamma{i}"] - e / 2 for i, e in ((1, e1), (2, e2))}
-        if "source_brightness" in self.prior:
+        free = "source_brightness" in self.prior
+        if free and "lens_x_arcsec" in values:
             found |= {f"offset_{c}_arcsec": values[f"source_{c}_arcsec"] - values[f"lens_{c}_arcsec"] for c in "xy"}
-            if not self.redrawn or stored is not None:
-                of = (values[f"source_{name}"] for name in ("brightness", "r_eff_arcsec", "n"))
-                found["source_log10_flux"] = light.log_total(*of) / math.log(10)
+        if free and "source_n" in values and (not self.redrawn or stored is not None):
+            of = (values[f"source_{name}"] for name in ("brightness", "r_eff_arcsec", "n"))
+            found["source_log10_flux"] = light.log_total(*of) / math.log(10)
         return {name: value.expand(len(theta)) for name, value in found.items()}
 
     def whitened(self, image: Tensor) -> Tensor:
