@@ -6,11 +6,11 @@ from scipy import stats
 from tmnre.joint import GRID, Joint
 from tmnre.start import Coordinates, Start
 
-FEATURES = 5
+FEATURES = 10
 
 
 def start(d):
-    """The last d features are the means of targets that are correlated."""
+    """The last 2 d features are means and widths of targets that are correlated."""
     place = Coordinates.between(torch.arange(d) % 2 == 0, torch.zeros(d), torch.ones(d))
     covariance = 0.3 * torch.eye(d) + 0.1
     return Start(torch.zeros(1, d), torch.zeros(d), place, covariance, torch.arange(d) == 0)
@@ -28,7 +28,9 @@ def joint(d, *, learned, scale=2.0, begun=False):
 
 @pytest.fixture
 def features():
-    return torch.randn(1, FEATURES, generator=torch.Generator().manual_seed(0))
+    some = torch.randn(1, FEATURES, generator=torch.Generator().manual_seed(0))
+    some[:, FEATURES // 2 :] = some[:, FEATURES // 2 :].exp()  # widths are above zero
+    return some
 
 
 def test_a_term_sees_only_the_targets_before_it(features):

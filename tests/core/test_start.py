@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.spatial.distance import jensenshannon
 from tqdm import tqdm
 
 from tmnre import Analysis, Box, Normal, Prior, ResidualMLP, Stage, Training, Uniform
@@ -63,6 +64,8 @@ PLACE = Coordinates.between(
 )
 THREE = Start(torch.zeros(4, 3), torch.zeros(3), PLACE, torch.tensor(COVARIANCE).float(), torch.ones(3, dtype=bool))
 MEANS = torch.tensor([[0.4, 0.2, -0.1], [0.7, -0.5, 0.3]])
+WIDTHS = torch.tensor([[1.0, 1.0, 1.0], [0.5, 2.0, 1.3]])
+MOMENTS = torch.cat([MEANS, WIDTHS], dim=1)
 ENDS = np.array([[0, 1], stats.norm.ppf([1e-6, 1 - 1e-6]), stats.norm.ppf([0.2, 0.7])])
 
 
@@ -77,12 +80,13 @@ def some_targets():
 
 @pytest.mark.parametrize("columns", [[[0], [1], [2]], [[0, 1], [2, 0]], [[0, 1, 2]]])
 def test_the_scalar_product_is_the_ratio_of_gaussian_and_prior(columns):
-    ratios, means, (s, t, log_prior) = GaussianRatios(torch.tensor(columns), THREE), MEANS.numpy(), some_targets()
-    found = torch.einsum("nmr,smr->nsm", ratios.of_x(MEANS), ratios.of_z(s)).numpy()
+    ratios, (s, t, log_prior) = GaussianRatios(torch.tensor(columns), THREE), some_targets()
+    found = torch.einsum("nmr,smr->nsm", ratios.of_x(MOMENTS), ratios.of_z(s)).numpy()
     for m, names in enumerate(columns):
-        for i, mean in enumerate(means):
-            gaussian = stats.multivariate_normal(mean[names], COVARIANCE[np.ix_(names, names)])
-            each = stats.norm(mean[names], COVARIANCE.diagonal()[names] ** 0.5)
+        for i, (mean, width) in enumerate(zip(MEANS.numpy(), WIDTHS.numpy(), strict=True)):
+            covariance = (COVARIANCE * np.outer(width, width))[np.ix_(names, names)]
+            gaussian = stats.multivariate_normal(mean[names], covariance)
+            each = stats.norm(mean[names], covariance.diagonal() ** 0.5)
             mass = np.prod(np.diff(each.cdf(ENDS[names].T), axis=0))
             exact = gaussian.logpdf(t[:, names]) - log_prior[:, names].sum(1) - np.log(mass)
             # FLOOR^2 = 1.5e-5 is added to variances of which the least eigenvalue is 0.02: one part in a thousand
@@ -90,16 +94,23 @@ def test_the_scalar_product_is_the_ratio_of_gaussian_and_prior(columns):
 
 
 @pytest.mark.parametrize("columns", [[0, 1, 2], [2, 0]])
-def test_each_factor_of_a_chain_is_the_ratio_of_gaussian_given_what_came_before_and_prior(columns):
+@pytest.mark.parametrize("row", [0, 1])
+def test_each_factor_of_a_chain_is_the_ratio_of_gaussian_given_what_came_before_and_prior(columns, row):
     chain, (s, t, log_prior) = GaussianChain(torch.tensor(columns), THREE), some_targets()
-    s = s[:, columns]
-    found = (chain.of_given(MEANS[:1].expand(len(s), -1), s) * chain.of_value(s)).sum(-1).numpy()
-    mean = MEANS[0].numpy()
+    s, features = s[:, columns], MOMENTS[row : row + 1].expand(len(s), -1)
+    found = (chain.of_given(features, s) * chain.of_value(s)).sum(-1).numpy()
+    known, told = chain.begin(features), []
+    for i in range(len(columns)):
+        told.append((chain.a_of(slice(i, i + 1), known) * chain.of_value(s)[:, i : i + 1]).sum(-1))
+        chain.tell(i, known, s[:, i])
+    np.testing.assert_allclose(torch.cat(told, dim=1).numpy(), found, rtol=1e-3, atol=1e-3)
+    mean, width = MEANS[row].numpy(), WIDTHS[row].numpy()
+    covariance = COVARIANCE * np.outer(width, width)
     for i, name in enumerate(columns):
         before = columns[:i]
-        gain = np.linalg.solve(COVARIANCE[np.ix_(before, before)], COVARIANCE[before, name])
+        gain = np.linalg.solve(covariance[np.ix_(before, before)], covariance[before, name])
         centre = mean[name] + (t[:, before] - mean[before]) @ gain
-        sd = np.sqrt(COVARIANCE[name, name] - COVARIANCE[before, name] @ gain)
+        sd = np.sqrt(covariance[name, name] - covariance[before, name] @ gain)
         given = stats.norm(np.clip(centre, ENDS[name][0] - REACH * sd, ENDS[name][1] + REACH * sd), sd)
         mass = np.diff(given.cdf(ENDS[name][:, None]), axis=0)[0]
         exact = given.logpdf(t[:, name]) - log_prior[:, name] - np.log(mass)
@@ -170,7 +181,8 @@ def test_targets_that_data_tell_nothing_of_start_from_a_ratio_of_one(simulator, 
     assert start.tells.tolist() == tells
     ratios = GaussianRatios(torch.tensor([[i] for i in range(2) if not tells[i]]), start)
     means = torch.randn(50, 4) @ start.weight + start.offset
-    log_r = torch.einsum("nmr,smr->nsm", ratios.of_x(means), ratios.of_z(torch.rand(100, 2)))
+    moments = torch.cat([means, torch.ones_like(means)], dim=1)
+    log_r = torch.einsum("nmr,smr->nsm", ratios.of_x(moments), ratios.of_z(torch.rand(100, 2)))
     # FLOOR^2 is added to a unit variance; rounding of numbers below ten in single precision
     assert log_r.abs().max() < 1e-3
 
@@ -193,6 +205,37 @@ def test_training_that_does_not_help_leaves_the_start(linear_gaussian):
     trained, curve = fit([estimator], draws, hopeless, steps=5, seed=0, progress=partial(tqdm, disable=True))
     assert [point["step"] for point in curve] == [1, 2, 3, 4, 5]
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
+
+
+class Uneven:
+    """One datum of a, and how well it is measured."""
+
+    prior = Prior(a=Uniform(0, 1), log_sd=Uniform(float(np.log(0.02)), float(np.log(0.2))))
+
+    def simulate(self, theta, rng):
+        a, log_sd = theta.T
+        return {"x": np.stack([a + np.exp(log_sd) * rng.standard_normal(len(a)), log_sd], axis=1)}
+
+
+def divergences(*, learned):
+    """JSD from the exact posterior of a where it is measured well, and where it is not."""
+    draws = draws_of(Uneven())
+    torch.manual_seed(0)
+    estimator = untrained(draws, [("a",)])
+    estimator.embedding.moved.requires_grad_(learned)
+    how = Training(batch_size=256, accelerator="cpu")
+    fit([estimator], draws, how, steps=1000, seed=0, progress=partial(tqdm, disable=True))
+    a, found = torch.linspace(0, 1, 4001, dtype=torch.float64), []
+    for sd in (0.02, 0.2):
+        x = {"x": torch.tensor([[0.5, np.log(sd)]]).float()}
+        p = torch.softmax(estimator.log_ratio_grid(x, 0, a)[0].double(), 0).numpy()
+        q = stats.norm(0.5, sd).pdf(a.numpy())
+        found.append(jensenshannon(p, q) ** 2)
+    return found
+
+
+def test_widths_are_learned_that_differ_from_data_to_data():
+    assert max(divergences(learned=True)) < 0.01 < max(divergences(learned=False))
 
 
 class Summed(torch.nn.Module):

@@ -53,8 +53,8 @@ class BatchedLinear(nn.Module):
 class Heads(nn.Module):
     """Scalar-product heads of all marginals of one dimension d.
 
-    columns (M, d): which targets each marginal takes.  With a `start`, whose means are the last features, what they
-    learn is added to its ratios.
+    columns (M, d): which targets each marginal takes.  With a `start`, whose means and widths are the last features,
+    what they learn is added to its ratios.
     """
 
     columns: Tensor
@@ -84,7 +84,7 @@ class Heads(nn.Module):
         """a (N, M, rank) from features (N, F)."""
         hidden = F.gelu(self.x_in(features)).unflatten(1, (-1, self.hidden))
         a = self.x_out(hidden).float()
-        return a if self.start is None else torch.cat([a, self.start.of_x(features[:, -self.start.targets :])], dim=-1)
+        return a if self.start is None else torch.cat([a, self.start.of_x(features)], dim=-1)
 
     def of_z(self, s: Tensor) -> Tensor:
         """b (N, M, rank) from quantiles s (N, T)."""

@@ -26,17 +26,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmnre.heads import ENCODED, RANK, BatchedLinear, encoded, wave_weights
-from tmnre.start import GaussianChain, Start
+from tmnre.start import Gaussian, GaussianChain, Start
 
 GRID = 512
 ROWS_AT_ONCE = 1024
 
 
 class State(NamedTuple):
-    """What a chain keeps while targets are told: its first layer (N, d, hidden), and a start's means (N, d)."""
+    """What a chain keeps while targets are told: its first layer (N, d, hidden), and a start's moments."""
 
     hidden: Tensor
-    centre: Tensor
+    known: Gaussian | None
 
 
 class Chain(nn.Module):
@@ -44,7 +44,7 @@ class Chain(nn.Module):
 
     features : how many; 0: nothing but targets is given
     smooth : see `wave_weights`
-    start : what the ratios start from; its means of all targets are the last features
+    start : what the ratios start from; means and widths of all targets are the last features
     """
 
     wave_weights: Tensor
@@ -95,22 +95,21 @@ class Chain(nn.Module):
     def begin(self, features: Tensor) -> State:
         """For `a_of` and `tell`, before any target is known."""
         hidden = self.before_any(features) + self.given_in.bias.transpose(0, 1)
-        return State(hidden, torch.empty(0) if self.start is None else self.start.begin(features))
+        return State(hidden, None if self.start is None else self.start.begin(features))
 
     def a_of(self, i: int, state: State) -> Tensor:
         """a_i (N, rank), when the targets before the i-th have been told."""
         a = self._a(state.hidden[:, i], partial(self.deep.one, i), partial(self.x_out.one, i))
-        if self.start is None:
+        if self.start is None or state.known is None:
             return a
-        one = slice(i, i + 1)
-        return torch.cat([a, self.start.a_of(one, state.centre[:, one])[:, 0]], dim=-1)
+        return torch.cat([a, self.start.a_of(slice(i, i + 1), state.known)[:, 0]], dim=-1)
 
     def tell(self, i: int, state: State, s: Tensor) -> None:
         """Enters quantiles s (N,) of the i-th target into the state."""
         weight = self.given_in.weight[i + 1 :, i * ENCODED : (i + 1) * ENCODED]
         state.hidden[:, i + 1 :] += (self._encoded(s) @ weight).transpose(0, 1)
-        if self.start is not None:
-            self.start.tell(i, state.centre, s)
+        if self.start is not None and state.known is not None:
+            self.start.tell(i, state.known, s)
 
     @staticmethod
     def _a(hidden: Tensor, deep: Callable[[Tensor], Tensor], out: Callable[[Tensor], Tensor]) -> Tensor:

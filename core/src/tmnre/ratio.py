@@ -27,7 +27,7 @@ from tmnre.contour import Surface
 from tmnre.heads import RANK, Heads
 from tmnre.joint import Joint
 from tmnre.simulator import Tensors
-from tmnre.start import Start, WithMeans
+from tmnre.start import Start, WithMoments
 
 SMOOTH = 3
 """knots to either side from which a density is taken"""
@@ -143,7 +143,7 @@ class RatioEstimator(nn.Module):
             return Joint.new(where, features, smooth=smooth, learned=learned, log_density=log_density, start=start)
 
         if start:
-            embedding, features = WithMeans(embedding, start), features + len(targets)
+            embedding, features = WithMoments(embedding, features, start), features + 2 * len(targets)
         heads = [
             Heads(torch.tensor([columns(marginals[i]) for i in group]), features, start=start)
             for group in _by_dimension(marginals)

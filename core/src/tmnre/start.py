@@ -5,6 +5,11 @@ ratio is then N(t; m(x), C) / p(t), divided by the mass that each target's Gauss
 product of functions of x and of t as all heads are.  A head learns by how much the truth differs: nothing where all is
 linear, and everything where data tell nothing linearly of a target, whose ratio starts from one.
 
+What is nearly Gaussian, but neither linear nor of the same width for all data, is learned in these terms: the features
+move every mean and scale every width, which begin as the regression's.  A scalar product of free functions has to learn
+a width as a difference of large numbers, and stays far behind.  Targets of which a line tells nothing may well have
+several modes, and are left to the scalar products.
+
 In the ratio of a joint, learned target after target, each term starts from the Gaussian of its target given those
 before it, likewise divided by the target's prior and the mass inside.
 
@@ -16,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +29,10 @@ from torch import Tensor, nn
 from tmnre.embedding import flat
 from tmnre.simulator import Tensors
 
+MOST_SCALED = 16.0
+"""a width is at most so many times the regression's, and at least the inverse of it"""
+GAIN = 0.5
+"""of what is added to means and widths: twice as much learns uneven widths sooner, and costs where a line is exact"""
 FLOOR = 2.0**-8
 """least standard deviation of t: with narrower ones single precision would not do"""
 TAIL = 1e-6
@@ -45,7 +54,7 @@ def log_mass(low: Tensor, high: Tensor) -> Tensor:
 
 
 def within_reach(means: Tensor, ends: Tensor, sd: Tensor) -> Tensor:
-    """Means (..., T), no farther beyond the ends (2, T) of their targets than REACH standard deviations (T,)."""
+    """Means (..., T), no farther beyond the ends (2, T) of their targets than REACH standard deviations (..., T)."""
     return torch.maximum(torch.minimum(means, ends[1] + REACH * sd), ends[0] - REACH * sd)
 
 
@@ -116,6 +125,11 @@ class Start:
     covariance: Tensor
     tells: Tensor
 
+    @property
+    def sd(self) -> Tensor:
+        """Standard deviations (T,), no smaller than FLOOR."""
+        return (self.covariance.diagonal() + FLOOR**2).sqrt()
+
 
 @runtime_checkable
 class Summarising(Protocol):
@@ -128,17 +142,24 @@ class Summarising(Protocol):
         """Features (N, F)."""
 
 
-class WithMeans(nn.Module):
-    """Features (N, F + T): those of an embedding, and the regression's means."""
+class WithMoments(nn.Module):
+    """Features (N, F + 2 T): those of an embedding, and each target's mean, and its width over the regression's."""
 
     weight: Tensor
     offset: Tensor
+    sd: Tensor
+    tells: Tensor
 
-    def __init__(self, embedding: nn.Module, start: Start) -> None:
+    def __init__(self, embedding: nn.Module, features: int, start: Start) -> None:
         super().__init__()
         self.embedding = embedding
         self.register_buffer("weight", start.weight)
         self.register_buffer("offset", start.offset)
+        self.register_buffer("sd", start.sd)
+        self.register_buffer("tells", start.tells)
+        self.moved = nn.Linear(features, 2 * len(start.sd))
+        nn.init.zeros_(self.moved.weight)
+        nn.init.zeros_(self.moved.bias)
 
     def forward(self, x: Tensors) -> Tensor:
         if isinstance(self.embedding, Summarising):
@@ -147,8 +168,13 @@ class WithMeans(nn.Module):
         else:
             summaries, features = flat(x), self.embedding(x)
         with torch.autocast(features.device.type, enabled=False):
-            means = summaries.float() @ self.weight + self.offset
-        return torch.cat([features.float(), means], dim=-1)
+            features = features.float()
+            shift, scale = (GAIN * self.tells * self.moved(features).unflatten(1, (2, -1))).unbind(1)
+            means = summaries.float() @ self.weight + self.offset + self.sd * shift
+            most = math.log(MOST_SCALED)
+            widths = (most * torch.tanh(scale / most)).exp()
+        # no narrower than single precision allows
+        return torch.cat([features, means, torch.maximum(widths, FLOOR / self.sd)], dim=-1)
 
 
 class GaussianRatios(nn.Module):
@@ -176,17 +202,19 @@ class GaussianRatios(nn.Module):
         constant = -0.5 * torch.logdet(covariance.double()) - 0.5 * d * math.log(2 * math.pi)
         self.register_buffer("constant", constant.float())
         self.register_buffer("ends", place.ends)
-        self.register_buffer("sd", (start.covariance.diagonal() + FLOOR**2).sqrt())
+        self.register_buffer("sd", start.sd)
 
-    def of_x(self, means: Tensor) -> Tensor:
-        """a (N, M, 2 + d + d^2) from the means (N, T) of all targets."""
-        means = within_reach(means, self.ends, self.sd)
-        inside = log_mass((self.ends[0] - means) / self.sd, (self.ends[1] - means) / self.sd)
-        m = means[:, self.columns]
-        with torch.autocast(m.device.type, enabled=False):
-            pull = torch.einsum("mij,nmj->nmi", self.precision, m)
-        constant = self.constant - 0.5 * (pull * m).sum(-1) - inside[:, self.columns].sum(-1)
-        square = (-0.5 * self.precision).flatten(1).expand(len(m), -1, -1)
+    def of_x(self, features: Tensor) -> Tensor:
+        """a (N, M, 2 + d + d^2) from features (N, F) that end in means and widths of all targets."""
+        means, widths = _moments(features, self.targets)
+        sd = self.sd * widths
+        means = within_reach(means, self.ends, sd)
+        inside = log_mass((self.ends[0] - means) / sd, (self.ends[1] - means) / sd)
+        m, width = means[:, self.columns], widths[:, self.columns]
+        precision = self.precision / (width[..., :, None] * width[..., None, :])
+        pull = (precision * m[..., None, :]).sum(-1)
+        constant = self.constant - width.log().sum(-1) - 0.5 * (pull * m).sum(-1) - inside[:, self.columns].sum(-1)
+        square = -0.5 * precision.flatten(2)
         return torch.cat([constant[..., None], torch.ones_like(constant)[..., None], pull, square], dim=-1)
 
     def of_z(self, s: Tensor) -> Tensor:
@@ -199,11 +227,24 @@ class GaussianRatios(nn.Module):
         return torch.cat([torch.ones_like(prior), prior, t, square], dim=-1)
 
 
+def _moments(features: Tensor, targets: int) -> tuple[Tensor, Tensor]:
+    """Means and widths (N, T) that features (N, F) end in."""
+    means, widths = features[:, -2 * targets :].chunk(2, dim=-1)
+    return means, widths
+
+
+class Gaussian(NamedTuple):
+    """Means (N, d) of targets given those told before, and widths (N, d) over the regression's."""
+
+    centre: Tensor
+    width: Tensor
+
+
 class GaussianChain(nn.Module):
     """log N(t_i; m, C | t_<i) - log p(t_i) - log mass inside, of the targets in columns (d,), as scalar products.
 
-    With C = L diag(sd^2) L^T, L unit lower triangular, t = m + L e where the e_i are independent, and the mean of t_i
-    given those before it is t_i - e_i, or with B = 1 - L^-1, `before`, m + B (t - m).
+    With widths w, C = w L diag(sd^2) L^T w, L unit lower triangular, t = m + w L e where the e_i are independent, and
+    the mean of t_i given those before it is t_i - w_i e_i, or with B = 1 - L^-1, `before`, m + w B (t - m) / w.
     """
 
     columns: Tensor
@@ -231,26 +272,27 @@ class GaussianChain(nn.Module):
         for name, value in (("sd", sd), ("marginal_sd", marginal_sd), ("lower", lower), ("before", before)):
             self.register_buffer(name, value.float())
 
-    def begin(self, features: Tensor) -> Tensor:
-        """Means (N, d), before any target is known, from features (N, F) of which the last T are those of all."""
-        return within_reach(features[:, -self.targets :][:, self.columns], self.ends, self.marginal_sd)
+    def begin(self, features: Tensor) -> Gaussian:
+        """Before any target is known, from features (N, F) that end in means and widths of all targets."""
+        means, widths = (v[:, self.columns] for v in _moments(features, self.targets))
+        return Gaussian(within_reach(means, self.ends, self.marginal_sd * widths), widths)
 
-    def tell(self, i: int, centre: Tensor, s: Tensor) -> None:
-        """Enters quantiles s (N,) of the i-th target into the means (N, d)."""
-        error = self._place[i : i + 1].of(s[:, None]) - centre[:, i : i + 1]
-        centre[:, i + 1 :] += error * self.lower[i + 1 :, i]
+    def tell(self, i: int, known: Gaussian, s: Tensor) -> None:
+        """Enters quantiles s (N,) of the i-th target into the means."""
+        error = (self._place[i : i + 1].of(s[:, None]) - known.centre[:, i : i + 1]) / known.width[:, i : i + 1]
+        known.centre[:, i + 1 :] += error * self.lower[i + 1 :, i] * known.width[:, i + 1 :]
 
     def of_given(self, features: Tensor, s: Tensor) -> Tensor:
         """a (N, d, 4) of features (N, F) and quantiles s (N, d): the i-th of those before it."""
-        m = self.begin(features)
+        m, width = self.begin(features)
         with torch.autocast(m.device.type, enabled=False):
-            centre = m + (self._place.of(s) - m) @ self.before.T
-        return self.a_of(slice(None), centre)
+            centre = m + (((self._place.of(s) - m) / width) @ self.before.T) * width
+        return self.a_of(slice(None), Gaussian(centre, width))
 
-    def a_of(self, which: slice, centre: Tensor) -> Tensor:
-        """a (N, k, 4) of targets with these means (N, k) given those before them."""
-        sd, (first, last) = self.sd[which], self.ends[:, which]
-        centre = within_reach(centre, self.ends[:, which], sd)
+    def a_of(self, which: slice, known: Gaussian) -> Tensor:
+        """a (N, k, 4) of `which` targets, given those before them."""
+        sd, (first, last) = (self.sd[which] * known.width[:, which]).clamp_min(FLOOR), self.ends[:, which]
+        centre = within_reach(known.centre[:, which], self.ends[:, which], sd)
         inside = log_mass((first - centre) / sd, (last - centre) / sd)
         constant = -0.5 * (centre / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi) - inside
         square = (-0.5 / sd.square()).expand_as(centre)
