@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from tmnre.descent import train_network
 from tmnre_lensing.camera import Camera
@@ -14,6 +15,7 @@ from tmnre_lensing.recipes.subhalo import Haloes, Recognition, Settings, build
 from tmnre_lensing.subhalo import filters, targeted, verdict
 from tmnre_lensing.subhalo.bins import NO_MASS
 from tmnre_lensing.subhalo.network import cross_entropy
+from tmnre_lensing.subhalo.occupancy import OccupancyNet, Several
 
 SETTINGS = Settings(
     camera=Camera(pixels=16, pixel_arcsec=0.3, noise_e_per_s=0.3, psf_fwhm_arcsec=0.3),
@@ -166,3 +168,78 @@ def test_reliability_counts():
     low, high = verdict.reliability(p, there)
     assert low == {"mocks": 2, "probability": pytest.approx(0.05), "share": 0.5}
     assert high["mocks"] == 2 and high["share"] == 1.0
+
+
+SEVERAL = replace(
+    SETTINGS,
+    truth=replace(SETTINGS.truth, others=((0.9, 0.9, 10.2),)),
+    haloes=replace(SETTINGS.haloes, most=3, p_none=0.2, window_arcsec=1.5),
+)
+
+
+@pytest.fixture(scope="module")
+def several():
+    return build(SEVERAL)
+
+
+@pytest.fixture(scope="module")
+def wide_region(region):
+    """The region, with two more subhaloes that are none."""
+    return np.concatenate([region, np.zeros((len(region), 6))], axis=1)
+
+
+@pytest.fixture(scope="module")
+def occupancy(several, wide_region):
+    return several.new_network(wide_region)
+
+
+def test_several_subhaloes_are_each_there_or_not(several):
+    bins, names = several.bins, several.simulator.prior.names
+    drawn = bins.draw(20_000, np.random.default_rng(0))
+    assert drawn.shape == (20_000, 3, 3)
+    number = (bins.number(drawn) > 0).sum(1)
+    # independent of each other: a binomial number
+    for k, p in enumerate(stats.binom(3, 1 - 0.2 ** (1 / 3)).pmf(range(4))):
+        assert abs((number == k).mean() - p) < 5 * np.sqrt(p * (1 - p) / 20_000)
+    assert bins.p_occupied * (len(bins) - 1) == pytest.approx(number.mean(), rel=0.05)
+    assert names[-6:] == targeted.names(3)[3:] and names[-6] == "subhalo2_x_arcsec"
+    truth = several.analysis.truth
+    assert [truth[name] for name in names[-6:]] == [0.9, 0.9, 10.2, 0.0, 0.0, NO_MASS]
+
+
+def test_more_subhaloes_than_the_lens_may_hold_are_refused():
+    with pytest.raises(ValueError, match="truth.others holds 1 further subhaloes, haloes.most is 1; it has to be 2"):
+        build(replace(SEVERAL, haloes=replace(SEVERAL.haloes, most=1)))
+
+
+def test_two_subhaloes_are_found_one_after_the_other_and_none_where_there_is_none(several, wide_region, occupancy):
+    n = 100
+    theta = wide_region[:n].copy()
+    theta[n // 2 :, -9:-3] = [-0.9, 0.9, 9.8, 0.9, 0.9, 10.2]  # each of some ten sigma
+    clean = torch.from_numpy(several.simulator.simulate(theta, None)["image"])
+    noisy = several.simulator.noise.add(clean, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        log_r = several.reading.log_ratio(occupancy, {"image": noisy})
+    found = [several.reading.verdict(row, several.bins) for row in log_r]
+    likely = np.array([[c["probability"] > 0.5 for c in f["candidates"]].count(True) for f in found])
+    # without a subhalo: as for one, for each of three
+    assert (likely[: n // 2] > 0).mean() < 3 * 0.1 + 3 * np.sqrt(0.21 / 50)
+    assert (likely[n // 2 :] >= 2).mean() > 0.9
+    places = np.array([sorted(c["position_mean_arcsec"] for c in f["candidates"][:2]) for f in found[n // 2 :]])
+    assert np.abs(np.median(places, axis=0) - [[-0.9, 0.9], [0.9, 0.9]]).max() < 0.15  # half a pixel
+
+
+def test_of_one_subhalo_occupancy_starts_from_the_one_classifier(work, region, network):
+    _, images = targeted.simulate(work.simulator, region, work.bins, 8, np.random.default_rng(1))
+    x = {"image": torch.from_numpy(images)}
+    bank = (network.cleaning, network.filters)
+    alone = OccupancyNet(work.simulator, work.bins, *bank, x["image"], (8, 16)).eval()
+    r = torch.randn(3, len(network.cleaning.mean), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(network.cleaning.undo(network.cleaning.solve(r)), r, rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        p = torch.sigmoid(alone(x)).double()
+        expected = verdict.posterior(network.log_ratio(x), work.bins)[:, 1:]
+    # within what is believed of the start
+    torch.testing.assert_close(p, expected, rtol=1e-3, atol=3e-9)
+    found = Several(1.5).verdict(torch.log(p[-1]) - np.log(work.bins.p_occupied), work.bins)
+    assert found["expected_subhaloes"] == pytest.approx(float(expected[-1].sum()), rel=1e-3, abs=1e-4)

@@ -1,24 +1,17 @@
 """Recipe `lensing/subhalo`: is there a subhalo in this lens, where, and how heavy?
 
 First the main lens and source, with a possible subhalo marginalised over, down to a narrow region; then a network that
-recognises a subhalo in any pixel and bin of mass, trained on lenses of that region, half of them with one.
+recognises a subhalo in any pixel and bin of mass, trained on lenses of that region, half of them with one.  With
+`--haloes.most` above one, it tells of every bin whether it holds a subhalo.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, fields
+from functools import partial
 
-import numpy as np
-import torch
-
-from tmnre import Analysis, MarginalPosterior, Place, Prior, Procedure, Recipe, Result, Training, Truncation, Uniform
-from tmnre.descent import train_network
-from tmnre.files import read_json, write_json
-from tmnre_lensing import coolest, figures, papers, regions
+from tmnre import Analysis, Prior, Recipe, Training, Truncation, Uniform
+from tmnre_lensing import papers
 from tmnre_lensing.camera import Camera
 from tmnre_lensing.cosmology import Planes
 from tmnre_lensing.embedding import lens_network
@@ -28,9 +21,11 @@ from tmnre_lensing.recipes import mock
 from tmnre_lensing.recipes.mock import PriorSettings, Schedule
 from tmnre_lensing.scene import EPL, Halo, Scene, Sersic, Shear
 from tmnre_lensing.simulator import LensSimulator
-from tmnre_lensing.subhalo import filters, pictures, targeted, verdict
-from tmnre_lensing.subhalo.bins import Bins
-from tmnre_lensing.subhalo.network import SubhaloNet, cross_entropy
+from tmnre_lensing.subhalo import targeted
+from tmnre_lensing.subhalo.bins import NO_MASS, Bins
+from tmnre_lensing.subhalo.occupancy import Several
+from tmnre_lensing.subhalo.reading import One
+from tmnre_lensing.subhalo.search import Recognition, Search
 
 
 @dataclass(frozen=True)
@@ -43,6 +38,8 @@ class Truth(mock.Truth):
     """subhalo position in arcsec"""
     subhalo_log10_m200: float = 9.7
     """log10 of the mass M200c in Msun; below 7 there is none to speak of"""
+    others: tuple[tuple[float, float, float], ...] = ()
+    """x and y in arcsec and log10 M200c of further subhaloes, haloes.most - 1 of them at most"""
 
 
 @dataclass(frozen=True)
@@ -66,25 +63,14 @@ class Haloes:
     bin, and where the point spread function is wide a finer map tells little more"""
     p_none: float = 0.5
     """prior probability of no subhalo"""
+    most: int = 1
+    """subhaloes that the lens may hold, each independently of the others; above one the network gives every bin's
+    probability to hold one"""
+    window_arcsec: float = 0.5
+    """of several subhaloes, those that are nearer to each other along both axes than half of this are told as one"""
     log10_m200_nuisance: tuple[float, float] = (7.0, 10.5)
     """masses that the main lens's analysis marginalises over, uniform in log10, anywhere in the field; below 8.5 a
     subhalo does nothing that could be seen, so for two in five lenses there is none"""
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """The recognition network and its training."""
-
-    simulations: int = 16_000
-    """targeted simulations"""
-    steps: int = 1200
-    """optimiser steps"""
-    widths: tuple[int, ...] = (16, 32, 64)
-    """channels of the U-Net, finest level first"""
-    training: Training = Training(batch_size=64, learning_rate=1e-3)
-    """optimiser; small batches, as every image gives one pixel of the map to learn from and the maps cost memory"""
-    mocks: int = 1000
-    """simulations held aside, on which reliability and false alarms are measured"""
 
 
 @dataclass(frozen=True)
@@ -116,17 +102,15 @@ class Settings:
 
 
 def simulator_of(settings: Settings) -> LensSimulator:
-    """Main lens, shear, subhalo and source; a subhalo of any mass anywhere in the field."""
+    """Main lens, shear, subhaloes and source; subhaloes of any mass anywhere in the field."""
     haloes, grid = settings.haloes, settings.camera.grid
-    halo = Halo(Planes.at(haloes.z_lens, haloes.z_source), haloes.concentration, haloes.tau)
-    scene = Scene((EPL(), Shear(), halo), (Sersic(),), fixed=mock.SCENE.fixed)
+    planes = Planes.at(haloes.z_lens, haloes.z_source)
+    each = [Halo(planes, haloes.concentration, haloes.tau, targeted.component(i)) for i in range(haloes.most)]
+    scene = Scene((EPL(), Shear(), *each), (Sersic(),), fixed=mock.SCENE.fixed)
     left, right, bottom, top = grid.extent_arcsec
-    prior = Prior(
-        **settings.prior.prior(),
-        subhalo_x_arcsec=Uniform(left, right),
-        subhalo_y_arcsec=Uniform(bottom, top),
-        subhalo_log10_m200=Uniform(*haloes.log10_m200_nuisance),
-    )
+    anywhere = (Uniform(left, right), Uniform(bottom, top), Uniform(*haloes.log10_m200_nuisance))
+    subhaloes = dict(zip(targeted.names(haloes.most), haloes.most * anywhere, strict=True))
+    prior = Prior(**settings.prior.prior(), **subhaloes)
     return LensSimulator(scene, prior, settings.camera.optics, settings.camera.noise)
 
 
@@ -134,6 +118,15 @@ def lens_analysis(settings: Settings) -> Analysis:
     """The rounds of the main lens."""
     simulator = simulator_of(settings)
     truth = {field.name: getattr(settings.truth, field.name) for field in fields(settings.truth)}
+    others = truth.pop("others")
+    if len(others) >= settings.haloes.most > 0 and others:
+        raise ValueError(
+            f"truth.others holds {len(others)} further subhaloes, haloes.most is {settings.haloes.most}; it has to be "
+            f"{len(others) + 1} at least"
+        )
+    none = (settings.haloes.most - 1 - len(others)) * ((0.0, 0.0, NO_MASS),)
+    further = [value for subhalo in (*others, *none) for value in subhalo]
+    truth |= dict(zip(targeted.names(settings.haloes.most)[3:], further, strict=True))
     main = settings.prior.prior().names
     return Analysis(
         simulator=simulator,
@@ -151,150 +144,17 @@ def lens_analysis(settings: Settings) -> Analysis:
     )
 
 
-@dataclass
-class Subhalo(Procedure):
-    """Main lens, targeted simulations, network, map."""
-
-    analysis: Analysis
-    bins: Bins
-    recognition: Recognition
-    redshifts: tuple[float, float]
-
-    def __post_init__(self) -> None:
-        self.seed, self.workers = self.analysis.seed, self.analysis.workers
-        self.simulator: LensSimulator = self.analysis.simulator
-
-    @cached_property
-    def image(self) -> np.ndarray:
-        """The observation."""
-        return self.analysis.observation["image"]
-
-    def run(self, place: Place) -> Result:
-        """Steps `lens`, `targeted`, `network` and `map`, each a folder of its own; coolest.json of what they found."""
-        self.rounds = place.rounds(self.analysis, "lens")
-        lens = self.rounds.run()
-        region = regions.of_last(self.rounds)
-        simulations = place.step("targeted", partial(self.simulate, region=region))
-        weights = place.step(
-            "network",
-            partial(self.train, region=region, simulations=simulations, progress=place.progress, say=place.say),
-        )
-        self.network = self.load(weights, region)
-        found = place.step("map", partial(self.look, region=region))
-        self.log_r = torch.from_numpy(np.load(found / "log_r.npy"))
-        extra = {"subhalo": read_json(found / "verdict.json")}
-        self.export(place.folder, lens, extra["subhalo"])
-        return Result(lens.marginals, lens.rounds, lens.truth, lens.labels, lens.curves, extra)
-
-    def simulate(self, folder: Path, region: np.ndarray) -> None:
-        """Targeted simulations; those held aside last."""
-        rng = np.random.default_rng([self.seed, 101])
-        n = self.recognition.simulations + self.recognition.mocks
-        theta, images = targeted.simulate(self.simulator, region, self.bins, n, rng)
-        np.save(folder / "theta.npy", theta)
-        np.save(folder / "images.npy", images)
-
-    def new_network(self, region: np.ndarray) -> SubhaloNet:
-        """Filters of the region and a U-Net with random weights; the same whenever it is called."""
-        rng = np.random.default_rng([self.seed, 102])
-        plain = region[rng.permutation(len(region))[:4000]]
-        plain[:, self.simulator.prior.columns(targeted.SUBHALO)] = [0.0, 0.0, 0.0]
-        images = torch.from_numpy(self.simulator.simulate(plain, rng)["image"])
-        cleaning, bank = filters.of_region(self.simulator, plain, self.simulator.whitened(images).float(), self.bins)
-        noisy = self.simulator.noise.add(images[:256], torch.Generator().manual_seed(self.seed))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return SubhaloNet(self.simulator, self.bins, cleaning, bank, noisy, self.recognition.widths)
-
-    def train(self, folder: Path, region: np.ndarray, simulations: Path, progress, say) -> None:
-        """Weights of the network, and its training curve."""
-        network = self.new_network(region)
-        n = self.recognition.simulations
-        theta, images = (np.load(simulations / f"{name}.npy", mmap_mode="r")[:n] for name in ("theta", "images"))
-        source = targeted.Targeted(self.simulator, self.bins, np.array(theta), np.array(images))
-        how = {"steps": self.recognition.steps, "seed": self.seed, "progress": progress, "say": say}
-        curve = train_network(network, cross_entropy, source, self.recognition.training, **how)
-        torch.save(network.state_dict(), folder / "weights.pt")
-        write_json(folder / "training.json", curve)
-        aside = (np.load(simulations / f"{name}.npy", mmap_mode="r")[n:] for name in ("theta", "images"))
-        write_json(folder / "reliability.json", self.measure(network, *(np.array(a) for a in aside)))
-
-    def load(self, folder: Path, region: np.ndarray) -> SubhaloNet:
-        """The trained network."""
-        network = self.new_network(region)
-        network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
-        self.reliability = read_json(folder / "reliability.json")
-        return network.eval()
-
-    @torch.no_grad()
-    def measure(self, network: SubhaloNet, theta: np.ndarray, images: np.ndarray) -> dict[str, object]:
-        """Reliability of the probability of a subhalo, and false alarms, on mocks that training has not seen."""
-        source = targeted.Targeted(self.simulator, self.bins, theta, images)
-        generator = torch.Generator().manual_seed(self.seed + 7)
-        parts = [source.batch(rows, generator) for rows in torch.arange(len(theta)).split(64)]
-        log_r = torch.cat([network.log_ratio(x) for x, _ in parts])
-        there = source.number.numpy() > 0
-        p = 1 - verdict.posterior(log_r, self.bins)[:, 0].numpy()
-        bayes = verdict.log10_bayes_factor(log_r, self.bins).numpy()
-        heavy = self.simulator.prior.columns(targeted.SUBHALO)[2]
-        log_loss = -(log_r + self.bins.log_prior)[torch.arange(len(theta)), source.number].mean()
-        return {
-            "mocks": len(theta),
-            "log_loss": float(log_loss),
-            "reliability": verdict.reliability(p, there),
-            "false_alarms": {f"log10_bayes_factor > {b}": float((bayes[~there] > b).mean()) for b in (0.5, 1, 2)},
-            "found": {
-                f"{low:.1f} < log10 M < {high:.1f}": float((bayes[inside] > 1).mean())
-                for low, high in zip(self.bins.edges, self.bins.edges[1:], strict=False)
-                if (inside := there & (theta[:, heavy] >= low) & (theta[:, heavy] < high)).any()
-            },
-        }
-
-    @torch.no_grad()
-    def look(self, folder: Path, region: np.ndarray) -> None:
-        """log r of every bin for the observation, the verdict and the sensitivity."""
-        log_r = self.network.log_ratio({"image": torch.from_numpy(self.image)[None].float()})[0]
-        np.save(folder / "log_r.npy", log_r.numpy())
-        np.save(folder / "sensitivity.npy", verdict.sensitivity(self.network.filters, self.bins))
-        found = verdict.verdict(log_r, self.bins)
-        write_json(folder / "verdict.json", {**found, "on_mocks": self.reliability})
-
-    def export(self, folder: Path, lens: Result, found: Mapping[str, Any]) -> None:
-        """coolest.json of the main lens, and of a subhalo where it is more likely than none and COOLEST can hold it."""
-        scene, marginals = self.simulator.scene, dict(lens.marginals)
-        meta = {"subhalo": {key: found[key] for key in ("p_subhalo", "log10_bayes_factor")}}
-        if found["p_subhalo"] > 0.5 and not any(isinstance(m, Halo) and m.tau is not None for m in scene.masses):
-            drawn = verdict.draws(self.log_r, self.bins, 20_000, self.seed)
-            marginals[targeted.SUBHALO] = MarginalPosterior(targeted.SUBHALO, drawn, np.zeros(len(drawn)))
-        else:
-            scene = replace(scene, masses=tuple(m for m in scene.masses if not isinstance(m, Halo)))
-        how: dict[str, Any] = {"scene": scene, "redshifts": self.redshifts, "meta": meta}
-        coolest.write(folder, Result(marginals), simulator=self.simulator, image=self.image, **how)
-
-    def figures(self, result: Result, folder: Path) -> None:
-        """lens.png, truncation.png, subhalo.png and reliability.png."""
-        # the model without subhalo: what it leaves is what the network looks at
-        scene = replace(
-            self.simulator.scene, fixed={**self.simulator.scene.fixed, **dict.fromkeys(targeted.SUBHALO, 0)}
-        )
-        free = Prior({name: d for name, d in self.simulator.prior.items() if name not in targeted.SUBHALO})
-        bare = LensSimulator(scene, free, self.simulator.optics, self.simulator.noise, mask=self.simulator.mask)
-        figures.lens(result, folder, simulator=bare, image=self.image)
-        regions.three_panels(self.rounds, result.rounds, self.image, folder)
-        sensitivity = verdict.sensitivity(self.network.filters, self.bins)
-        pictures.subhalo(result, folder, image=self.image, log_r=self.log_r, bins=self.bins, sensitivity=sensitivity)
-        pictures.reliability(self.reliability, folder)
-
-
-def build(settings: Settings) -> Subhalo:
+def build(settings: Settings) -> Search:
     """The procedure; raises ValueError where the map's pixels do not fill the image."""
     haloes, camera = settings.haloes, settings.camera
     n, left = divmod(camera.pixels, max(1, haloes.map_pixels))
     if left or haloes.map_pixels < 1:
         raise ValueError(f"haloes.map_pixels must divide camera.pixels, {camera.pixels}, got {haloes.map_pixels}")
     grid = Grid(n, n, camera.pixel_arcsec * haloes.map_pixels)
-    bins = Bins(grid, haloes.log10_m200, haloes.mass_bins, haloes.p_none)
-    return Subhalo(lens_analysis(settings), bins, settings.recognition, (haloes.z_lens, haloes.z_source))
+    bins = Bins(grid, haloes.log10_m200, haloes.mass_bins, haloes.p_none, haloes.most)
+    reading = One() if haloes.most == 1 else Several(haloes.window_arcsec)
+    redshifts = (haloes.z_lens, haloes.z_source)
+    return Search(lens_analysis(settings), bins, settings.recognition, redshifts, reading)
 
 
 recipe = Recipe(

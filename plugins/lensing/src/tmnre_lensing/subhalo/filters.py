@@ -44,6 +44,10 @@ class Cleaning(nn.Module):
         """C^-1 r of (N, P)."""
         return r - (r @ self.basis.T * self.share) @ self.basis
 
+    def undo(self, r: Tensor) -> Tensor:
+        """C r of (N, P)."""
+        return r + (r @ self.basis.T * (self.share / (1 - self.share))) @ self.basis
+
 
 class Filters(nn.Module):
     """C^-1 s_k of every bin, and s_k^T C^-1 s_k."""
@@ -58,6 +62,10 @@ class Filters(nn.Module):
     def forward(self, residual: Tensor) -> Tensor:
         """s_k^T C^-1 (d - mu) (N, K - 1) of residuals d - mu (N, P)."""
         return residual @ self.filters.T
+
+    def expected(self, p: Tensor) -> Tensor:
+        """C^-1 of the mean signal (N, P), of probabilities p (N, K - 1) of the bins."""
+        return p @ self.filters
 
 
 @torch.no_grad()

@@ -29,6 +29,9 @@ from tmnre_lensing.subhalo.filters import Cleaning, Filters
 class SubhaloNet(nn.Module):
     """Logits (N, K) of images {"image": (N, ny, nx)}."""
 
+    outputs = 1
+    """maps that the U-Net gives, for each bin of mass"""
+
     def __init__(
         self,
         simulator: LensSimulator,
@@ -44,7 +47,7 @@ class SubhaloNet(nn.Module):
         self.whitened, self.mask = simulator.whitened, torch.from_numpy(simulator.mask)
         maps, _ = self._inputs(images)
         # one correction for each bin of mass, a gain on the linear answer, and the level of "none"
-        self.unet = UNet({"maps": maps}, out_channels=bins.masses, widths=widths)
+        self.unet = UNet({"maps": maps}, out_channels=self.outputs * bins.masses, widths=widths)
         nn.init.zeros_(self.unet.out.weight)
         nn.init.zeros_(self.unet.out.bias)
         self.gain = nn.Parameter(torch.zeros(bins.masses, 1, 1))
@@ -53,13 +56,18 @@ class SubhaloNet(nn.Module):
     def _inputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Channels (N, 1 + masses, ny, nx) of the U-Net, and the linear log ratios (N, masses, ny, nx)."""
         residual = self.whitened(images).float() - self.cleaning.mean
-        cleaned = residual.new_zeros(len(images), *self.mask.shape)
-        cleaned[:, self.mask] = self.cleaning.solve(residual)
-        if (block := len(self.mask) // self.bins.grid.ny) > 1:  # sums over a pixel of the map, in units of their noise
-            cleaned = nn.functional.avg_pool2d(cleaned, block) * block
+        cleaned = self.image_of(residual)
         matched, power = self.filters(residual), self.filters.squared_snr
         scores = matched / torch.sqrt(power + 1)
-        return torch.cat([cleaned[:, None], self.bins.maps(scores)], dim=1), self.bins.maps(matched - 0.5 * power)
+        return torch.cat([cleaned, self.bins.maps(scores)], dim=1), self.bins.maps(matched - 0.5 * power)
+
+    def image_of(self, residual: Tensor) -> Tensor:
+        """Residuals d - mu (N, P), cleaned, in the map's pixels (N, 1, ny, nx)."""
+        cleaned = residual.new_zeros(len(residual), 1, *self.mask.shape)
+        cleaned[:, 0, self.mask] = self.cleaning.solve(residual)
+        block = len(self.mask) // self.bins.grid.ny
+        # sums over a pixel of the map, in units of their noise
+        return nn.functional.avg_pool2d(cleaned, block) * block if block > 1 else cleaned
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         maps, linear = self._inputs(x["image"])
@@ -81,7 +89,7 @@ class SubhaloNet(nn.Module):
 
 
 def cross_entropy(network: SubhaloNet, batch: tuple[dict[str, Tensor], Tensor]) -> Tensor:
-    """Mean of -log posterior probability of the true bins (n,)."""
+    """Mean of -log posterior probability of the true bins (n, 1)."""
     x, number = batch
     logits = network(x)
-    return nn.functional.cross_entropy(logits + network.bins.log_prior.to(logits), number)
+    return nn.functional.cross_entropy(logits + network.bins.log_prior.to(logits), number[:, 0])

@@ -7,26 +7,29 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from tmnre import Result
 from tmnre_lensing.optics import Grid
-from tmnre_lensing.subhalo import verdict
 from tmnre_lensing.subhalo.bins import Bins
 
 
 def subhalo(
-    result: Result, folder: Path, *, image: np.ndarray, log_r: Tensor, bins: Bins, sensitivity: np.ndarray
+    folder: Path,
+    *,
+    image: np.ndarray,
+    bins: Bins,
+    maps: np.ndarray,
+    sensitivity: np.ndarray,
+    title: str,
+    truth: np.ndarray,
 ) -> None:
-    """Write subhalo.png: the image with contours of the position's posterior, the map itself, the mass, sensitivity."""
-    p = verdict.posterior(log_r[None], bins)
-    maps = bins.maps(p)[0].numpy()
-    where = maps.sum(0)
-    found = verdict.verdict(log_r, bins)
+    """Write subhalo.png: the image with contours of the position's posterior, the map itself, the mass, sensitivity.
+
+    maps (masses, ny, nx): probability of a subhalo in every bin; truth (S, 3): x, y in arcsec and log10 M200
+    """
+    where, masses = maps.sum(0), maps.sum((1, 2))
     figure = Figure(figsize=(16, 3.9), layout="constrained")
     axes = figure.subplots(1, 4)
     extent = bins.grid.extent_arcsec
-    truth = [result.truth.get(f"subhalo_{name}") for name in ("x_arcsec", "y_arcsec", "log10_m200")]
     axes[0].imshow(image, origin="lower", extent=extent, cmap="gray")
     levels = _levels(where / where.sum(), (0.95, 0.68))
     x, y = Grid(*bins.grid.shape, bins.grid.pixel_arcsec).axes()
@@ -34,17 +37,17 @@ def subhalo(
     axes[0].set_title("data, 68% and 95% of the position")
     shown = axes[1].imshow(np.log10(where + 1e-12), origin="lower", extent=extent, cmap="inferno", vmin=-6, vmax=0)
     figure.colorbar(shown, ax=axes[1], shrink=0.85, label="log$_{10}$ probability per pixel")
-    axes[1].set_title(f"subhalo: P = {found['p_subhalo']:.3f}, log$_{{10}}$ B = {found['log10_bayes_factor']:.1f}")
-    axes[2].stairs(np.array(found["log10_m200_posterior"]) / np.diff(bins.edges), bins.edges, fill=True, alpha=0.6)
+    axes[1].set_title(title)
+    axes[2].stairs(masses / masses.sum() / np.diff(bins.edges), bins.edges, fill=True, alpha=0.6)
     axes[2].set(xlabel=r"$\log_{10} M_{200}/M_\odot$", ylabel="posterior density", title="mass, if there is one")
     shown = axes[3].imshow(sensitivity, origin="lower", extent=extent, cmap="viridis_r")
     axes[3].set_facecolor("0.85")
     figure.colorbar(shown, ax=axes[3], shrink=0.85, label=r"$\log_{10} M_{200}/M_\odot$")
     axes[3].set_title(r"lightest subhalo expected at 5$\sigma$")
-    if truth[2] is not None and truth[2] >= bins.edges[0]:
+    for x_true, y_true, mass in truth[truth[:, 2] >= bins.edges[0]]:
         for axis in (axes[0], axes[1], axes[3]):
-            axis.plot(truth[0], truth[1], "+", color="red", ms=12, mew=1.5)
-        axes[2].axvline(truth[2], color="red", lw=1.2)
+            axis.plot(x_true, y_true, "+", color="red", ms=12, mew=1.5)
+        axes[2].axvline(mass, color="red", lw=1.2)
     for axis in (axes[0], axes[1], axes[3]):
         axis.set(xlabel="x [arcsec]", ylabel="y [arcsec]")
     figure.savefig(folder / "subhalo.png", dpi=120)
@@ -73,9 +76,11 @@ def reliability(on_mocks: Mapping, folder: Path) -> None:
     names = list(on_mocks["found"])
     axes[1].bar(range(len(names)), [on_mocks["found"][name] for name in names], color="C0", alpha=0.7)
     axes[1].set_xticks(range(len(names)), [name.replace(" < log10 M < ", "-") for name in names])
-    alarms = on_mocks["false_alarms"]["log10_bayes_factor > 1"]
-    axes[1].axhline(alarms, color="red", lw=1, label=f"without subhalo: {alarms:.3f}")
-    axes[1].set(xlabel=r"$\log_{10} M_{200}/M_\odot$", ylabel=r"share with $\log_{10} B > 1$", ylim=(0, 1))
+    criterion = on_mocks["criterion"]
+    alarms = on_mocks["false_alarms"][criterion]
+    axes[1].axhline(alarms, color="red", lw=1, label=f"false alarms: {alarms:.3f}")
+    said = criterion.replace("log10_bayes_factor", r"$\log_{10} B$")
+    axes[1].set(xlabel=r"$\log_{10} M_{200}/M_\odot$", ylabel=f"share with {said}", ylim=(0, 1))
     axes[1].set_title("found, anywhere in the field")
     axes[1].legend()
     figure.savefig(folder / "reliability.png", dpi=120)

@@ -17,22 +17,33 @@ from tmnre_lensing.subhalo.bins import Bins
 SUBHALO = ("subhalo_x_arcsec", "subhalo_y_arcsec", "subhalo_log10_m200")
 
 
+def component(number: int) -> str:
+    """Name of the first, second, ... subhalo in a scene: subhalo, subhalo2, ..."""
+    return "subhalo" if number == 0 else f"subhalo{number + 1}"
+
+
+def names(most: int) -> tuple[str, ...]:
+    """Parameters of so many subhaloes, x and y in arcsec and log10 M200 of one after the other."""
+    return tuple(name.replace("subhalo", component(i)) for i in range(most) for name in SUBHALO)
+
+
 def simulate(
     simulator: LensSimulator, region: np.ndarray, bins: Bins, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """theta (n, D) of lenses drawn from region (S, D), subhaloes from the prior of bins, and images (n, ny, nx)."""
     theta = region[rng.integers(len(region), size=n)]
-    theta[:, simulator.prior.columns(SUBHALO)] = bins.draw(n, rng)
+    theta[:, simulator.prior.columns(names(bins.most))] = bins.draw(n, rng).reshape(n, -1)
     return theta, simulator.simulate(theta, rng)["image"]
 
 
 class Targeted:
-    """Batches ({"image": (n, ny, nx)}, bins (n,)) of targeted simulations; see `tmnre.descent.Source`."""
+    """Batches ({"image": (n, ny, nx)}, bins (n, most)) of targeted simulations; see `tmnre.descent.Source`."""
 
     def __init__(self, simulator: LensSimulator, bins: Bins, theta: np.ndarray, images: np.ndarray) -> None:
         self.simulator, self.rows, self.device = simulator, InMemory({"image": images}), CPU
         self.theta = torch.from_numpy(theta)
-        self.number = torch.from_numpy(bins.number(theta[:, simulator.prior.columns(SUBHALO)]))
+        subhaloes = theta[:, simulator.prior.columns(names(bins.most))].reshape(len(theta), bins.most, 3)
+        self.number = torch.from_numpy(bins.number(subhaloes))
 
     def __len__(self) -> int:
         return len(self.theta)

@@ -53,8 +53,12 @@ def draws(log_r: Tensor, bins: Bins, n: int, seed: int) -> np.ndarray:
 
     Uniform within a bin, as bins are all that the network tells apart.
     """
+    return draws_of(posterior(log_r[None], bins)[0, 1:].numpy(), bins, n, seed)
+
+
+def draws_of(p: np.ndarray, bins: Bins, n: int, seed: int) -> np.ndarray:
+    """The same from probabilities (K - 1,) of the bins, up to a factor."""
     rng = np.random.default_rng(seed)
-    p = posterior(log_r[None], bins)[0, 1:].numpy()
     step = np.array([bins.grid.pixel_arcsec, bins.grid.pixel_arcsec, bins.edges[1] - bins.edges[0]])
     return bins.at_centres()[rng.choice(len(p), n, p=p / p.sum())] + step * (rng.random((n, 3)) - 0.5)
 
@@ -68,6 +72,15 @@ def reliability(p_subhalo: np.ndarray, there: np.ndarray, parts: int = 10) -> li
             mean, share = float(p_subhalo[inside].mean()), float(there[inside].mean())
             found.append({"mocks": int(inside.sum()), "probability": mean, "share": share})
     return found
+
+
+def shares(found: np.ndarray, log10_m: np.ndarray, there: np.ndarray, bins: Bins) -> dict[str, float]:
+    """Of subhaloes (n,) that are there: the share found, by bin of mass."""
+    return {
+        f"{low:.1f} < log10 M < {high:.1f}": float(found[inside].mean())
+        for low, high in zip(bins.edges, bins.edges[1:], strict=False)
+        if (inside := there & (log10_m >= low) & (log10_m < high)).any()
+    }
 
 
 def sensitivity(filters: Filters, bins: Bins, sigma: float = 5.0) -> np.ndarray:
