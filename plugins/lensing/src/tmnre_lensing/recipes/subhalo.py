@@ -119,7 +119,7 @@ def lens_analysis(settings: Settings) -> Analysis:
     simulator = simulator_of(settings)
     truth = {field.name: getattr(settings.truth, field.name) for field in fields(settings.truth)}
     others = truth.pop("others")
-    if len(others) >= settings.haloes.most > 0 and others:
+    if len(others) >= settings.haloes.most:
         raise ValueError(
             f"truth.others holds {len(others)} further subhaloes, haloes.most is {settings.haloes.most}; it has to be "
             f"{len(others) + 1} at least"
