@@ -135,6 +135,21 @@ def test_failed_calibration_is_a_warning():
     assert Result({("a",): gaussian()}, [{"coverage": coverage}]).warnings == []
 
 
+@pytest.mark.parametrize(
+    ("cube", "mean", "warned"),
+    [
+        ((0.0, 0.3), -4.1, "lower end of its prior, -4;"),
+        ((0.7, 1.0), 3.9, "upper end of its prior, 4;"),
+        ((0.0, 0.3), -2.0, None),  # nothing is cut off
+        ((0.1, 0.3), -4.1, None),  # not an end of the prior
+        ((0.0, 0.9), -4.1, None),  # the data say little, and the prior shows
+    ],
+)
+def test_a_posterior_that_its_prior_cuts_off_is_a_warning(cube, mean, warned):
+    found = Result({("a",): gaussian(mean)}, [{"region": {"cube": {"a": cube}}}]).warnings
+    assert [w.startswith("a: ") and warned in w for w in found] == [True] * (warned is not None)
+
+
 def test_density_of_a_pair_is_refused():
     grid = np.linspace(-1.5, 2, 50)
     joint = MarginalPosterior(("a", "b"), np.zeros((3, 2)), np.zeros(3))

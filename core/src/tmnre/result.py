@@ -21,6 +21,7 @@ FEW_SAMPLES = 400
 """effective samples below which quantiles in the tails are rough: a 5% quantile to a fifth of its probability"""
 OPTIONAL = ("log_evidence", "independent")
 """what a marginal may have beside its arrays"""
+HALF = 0.5
 MOST_SAMPLES = 10_000_000
 """of a marginal that is read from a file"""
 WIDE = "the region is much wider than the posterior, and another round would narrow it"
@@ -209,7 +210,25 @@ class Result:
             for check in last.get("goodness_of_fit", ())
             if not check["passed"]
         ]
-        return few + wrong + unlike
+        return few + wrong + unlike + self._cut_off()
+
+    def _cut_off(self) -> list[str]:
+        """Where data cut away half of a prior and more, and the posterior is nonetheless high at the prior's end."""
+        cube = self.rounds[-1]["region"]["cube"] if self.rounds and "region" in self.rounds[-1] else {}
+        found = []
+        for name in self.names:
+            low, high = cube.get(name, (0.0, 1.0))
+            if high - low > HALF or (low > 0 and high < 1):
+                continue
+            values = self[name].samples[:, 0]
+            side, end, place = ("lower", values.min(), 0) if low == 0 else ("upper", values.max(), -1)
+            density = self[name].density(np.linspace(values.min(), values.max(), 512))
+            if density[place] > HALF * density.max():
+                found.append(
+                    f"{name}: the posterior is cut off by the {side} end of its prior, {end:.4g}; a wider prior would "
+                    f"change it, unless nothing lies beyond"
+                )
+        return found
 
     @property
     def simulations(self) -> int:
