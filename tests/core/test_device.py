@@ -1,7 +1,10 @@
+import numpy as np
+import pytest
 import torch
 
-from tmnre import Training
+from tmnre import Analysis, Stage, Training
 from tmnre.device import CPU, batches_on, generator_on, with_tensors
+from tmnre.rounds import Rounds
 
 
 class Nested:
@@ -34,3 +37,10 @@ def test_a_device_has_its_generator_from_the_processors():
         first, second = (generator_on(torch.device("cuda"), torch.Generator().manual_seed(0)) for _ in range(2))
         a, b = (torch.rand(4, generator=g, device="cuda") for g in (first, second))
         assert torch.equal(a, b)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is one")
+def test_a_gpu_that_is_not_there_is_asked_for_in_vain(tmp_path, linear_gaussian):
+    analysis = Analysis(linear_gaussian, {"x": np.zeros(4)}, ["a"], [Stage(100)], training=Training(accelerator="gpu"))
+    with pytest.raises(ValueError, match="training.accelerator is gpu, but PyTorch finds none on this machine"):
+        Rounds(analysis, tmp_path)

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from tmnre.analysis import Training
-from tmnre.device import batches_on
+from tmnre.device import batches_on, require
 from tmnre.machine import precision_on_this_machine
 
 FEWEST_VALIDATIONS, MOST_VALIDATIONS, PER_PASS = 10, 50, 4
@@ -153,6 +153,7 @@ def train_network(
 
     Raises TrainingError when training still diverges after three restarts.
     """
+    require(settings)
     curve = Curve()
     batches = training_and_validation(source, settings, seed)
     descend(network, loss, batches, settings, steps, peak or settings.learning_rate, curve, progress=progress, say=say)

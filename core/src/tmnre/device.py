@@ -26,6 +26,15 @@ def trains_on_cpu(settings: Training) -> bool:
     return settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.accelerator.is_available())
 
 
+def require(settings: Training) -> None:
+    """ValueError where the settings ask for a GPU that this machine does not have."""
+    if settings.accelerator == "gpu" and not torch.accelerator.is_available():
+        raise ValueError(
+            "training.accelerator is gpu, but PyTorch finds none on this machine; auto takes one where there is one, "
+            "and cpu never does"
+        )
+
+
 def batches_on(settings: Training) -> torch.device:
     """The device that trains, if it is one of CUDA's; where several do, each process makes its batches on the
     processor."""

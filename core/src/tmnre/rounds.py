@@ -30,6 +30,7 @@ from tqdm import tqdm
 from tmnre.analysis import Analysis, Stage, Training
 from tmnre.asked import Asked
 from tmnre.contour import Contour
+from tmnre.device import require
 from tmnre.draws import Draws
 from tmnre.ensemble import mean
 from tmnre.evaluate import calibration, goodness_of_fit
@@ -98,6 +99,7 @@ class Rounds:
         progress: Progress = tqdm,
         say: Say = print,
     ) -> None:
+        require(analysis.training)
         self.analysis, self.folder, self.progress, self.say = analysis, Path(folder), progress, say
         self.executor = executor
         self.memory = half_of_memory() if memory_gib is None else memory_gib * 2**30

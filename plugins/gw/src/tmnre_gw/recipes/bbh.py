@@ -308,6 +308,8 @@ SMOKE = {
     "sampling.sweeps": 1,
     "sampling.final_sweeps": 12,
 }
+GPU = {"training.accelerator": "gpu"}
+"""the defaults are for both: 5 minutes on an H200 that five analyses shared"""
 QUICK = {
     "schedule.waveforms": (10_000, 10_000, 20_000, 40_000, 60_000),
     "schedule.steps": (250, 150, 200, 400, 850),
@@ -326,6 +328,7 @@ recipe = Recipe(
             "schedule.waveforms": (5_000, 5_000, 10_000, 20_000, 40_000),
             "schedule.steps": (600, 400, 500, 1000, 3000),
         },
+        "gpu": GPU,
         "smoke": SMOKE,
     },
     summary="a binary black hole, all parameters: a simulated signal, an event by name, or strain files",

@@ -35,6 +35,6 @@ recipe = Recipe(
     settings=Settings,
     build=bbh.build,
     papers=(GW150914, PEREGRINE, PHENOM_PV2, BILBY, GWOSC),
-    presets={"quick": bbh.QUICK, "exact": {"exact": True}, "smoke": bbh.SMOKE},
+    presets={"quick": bbh.QUICK, "gpu": bbh.GPU, "exact": {"exact": True}, "smoke": bbh.SMOKE},
     summary="GW150914: marginal posteriors of all fifteen parameters from the public strain of Hanford and Livingston",
 )

@@ -256,19 +256,21 @@ def _labelled(text: str, label: str) -> str:
     return f"{symbol} ({label})" + (f" [{unit}" if unit else "")
 
 
+THIRTY = {
+    "spins": True,
+    "sky": True,
+    "approximant": "IMRPhenomPv2",
+    "reference_frequency_hz": 20.0,
+    "waveforms": (20_000, 20_000, 40_000, 80_000, 120_000, 200_000),
+    "steps": (1000, 800, 1000, 2000, 4000, 9000),
+}
 recipe = Recipe(
     settings=Settings,
     build=build,
     papers=(OVERLAPPING, PEREGRINE, PHENOM_XAS, BILBY),
     presets={
-        "thirty": {
-            "spins": True,
-            "sky": True,
-            "approximant": "IMRPhenomPv2",
-            "reference_frequency_hz": 20.0,
-            "waveforms": (20_000, 20_000, 40_000, 80_000, 120_000, 200_000),
-            "steps": (1000, 800, 1000, 2000, 4000, 9000),
-        },
+        "thirty": THIRTY,
+        "gpu": {**THIRTY, "training.accelerator": "gpu"},
         "reduced": {
             "detectors": ("H1", "L1"),
             "f_max_hz": 256.0,

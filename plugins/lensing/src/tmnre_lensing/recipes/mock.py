@@ -219,12 +219,16 @@ recipe = Recipe(
     build=build,
     papers=(papers.TESSORE_METCALF_2015, papers.COOGAN_2020, papers.COOLEST_2023),
     presets={
+        "gpu": {
+            **{"training.accelerator": "gpu", "schedule.simulations": 16_000, "schedule.steps": 1000},
+            **{"schedule.contour_steps": 1000, "schedule.final_simulations": 40_000, "schedule.final_steps": 3000},
+        },
         "smoke": {
             "training.batch_size": 128,
             **{"schedule.boxes": 1, "schedule.contours": 0, "schedule.simulations": 500, "schedule.steps": 20},
             **{"schedule.final_simulations": 500, "schedule.final_steps": 20, "camera.pixels": 20},
             "camera.pixel_arcsec": 0.25,
-        }
+        },
     },
     summary="mock lens, shear and Sersic source, fourteen parameters; boxes, then contours of the joint ratio",
 )

@@ -165,13 +165,17 @@ recipe = Recipe(
         *(papers.TESSORE_METCALF_2015, papers.COOLEST_2023),
     ),
     presets={
+        "gpu": {
+            **{"training.accelerator": "gpu", "recognition.training.accelerator": "gpu"},
+            **{"recognition.simulations": 50_000, "recognition.steps": 5000, "recognition.widths": (24, 48, 96)},
+        },
         "smoke": {
             "training.batch_size": 128,
             **{"schedule.boxes": 1, "schedule.contours": 0, "schedule.simulations": 500, "schedule.steps": 20},
             **{"schedule.final_simulations": 500, "schedule.final_steps": 20, "camera.pixels": 16},
             **{"camera.pixel_arcsec": 0.3, "haloes.mass_bins": 2, "recognition.simulations": 600},
             **{"recognition.steps": 20, "recognition.mocks": 100, "recognition.widths": (8, 16)},
-        }
+        },
     },
     summary="mock lens with a subhalo: main lens first, then map, mass and Bayes factor of a subhalo in one pass",
 )

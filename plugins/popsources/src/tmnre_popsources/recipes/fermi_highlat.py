@@ -228,6 +228,10 @@ recipe = Recipe(
     presets={
         "smoke": {"mock": True, "nside": 16, "simulations": (300, 300), "steps": (30, 30)},
         "mock": {"mock": True},
+        "gpu": {
+            **{"nside": 128, "training.accelerator": "gpu", "training.batch_size": 512},
+            **{"simulations": (10_000, 10_000, 20_000, 20_000, 40_000), "steps": (500, 500, 800, 800, 3000)},
+        },
     },
     summary="dN/dS of high-latitude gamma-ray sources, isotropic and diffuse emission, from a Fermi-LAT counts map",
 )

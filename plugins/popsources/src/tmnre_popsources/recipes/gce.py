@@ -323,6 +323,7 @@ recipe = Recipe(
             "simulations": (10_000, 20_000, 40_000, 40_000),
             "steps": (1000, 2000, 4000, 4000),
             "training.batch_size": 512,
+            "training.accelerator": "gpu",
         },
         "fermi": {
             "counts": f"{FERMI}/fermidata_counts.npy",
