@@ -163,6 +163,21 @@ def test_a_joint_of_a_linear_model_starts_from_its_posterior(linear_gaussian):
         assert np.abs(np.cov(white) - np.eye(3)).max() < np.sqrt(2) * error
 
 
+def test_terms_of_a_prior_that_is_learned_stand_beside_a_start(linear_gaussian):
+    """What training learns of a joint adds up to its log r, though only the first terms start from anything."""
+    names = ("c", "a", "b")
+    draws = draws_of(linear_gaussian, n=2000)
+    estimator = untrained(draws, [], {names: {"learned": True}})
+    x, z = draws.batch(torch.arange(50), torch.Generator().manual_seed(9))
+    a, b = estimator.factors(x, z)
+    terms = (a * b).sum(-1).detach()
+    assert terms.shape == (50, estimator.terms) and estimator.terms == 3 + 2
+    joint, s = estimator.joints[names], estimator.quantiles(z)
+    with torch.no_grad():
+        log_r = joint.logit(estimator.embedding(x), s[:, joint.columns])
+    torch.testing.assert_close(terms[:, :3].sum(1) - terms[:, 3:].sum(1), log_r.float(), rtol=1e-4, atol=1e-4)
+
+
 class Unrelated:
     prior = Prior(a=Uniform(0, 1), b=Normal(0, 1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,12 @@ def encoded(s: Tensor) -> Tensor:
     score = normal_score(s)
     waves = math.pi * torch.arange(1, WAVES + 1, device=s.device)
     return torch.cat([torch.cos(s * waves), s, s**2, score, score**2 / 4], dim=-1)
+
+
+def of_one_rank(parts: Sequence[Tensor]) -> Tensor:
+    """Factors (N, ..., rank) one after another, the shorter ones padded with zeros."""
+    rank = max(part.shape[2] for part in parts)
+    return torch.cat([F.pad(part, (0, rank - part.shape[2])) for part in parts], dim=1)
 
 
 class BatchedLinear(nn.Module):

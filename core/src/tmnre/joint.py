@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmnre.heads import ENCODED, RANK, BatchedLinear, encoded, wave_weights
+from tmnre.heads import ENCODED, RANK, BatchedLinear, encoded, of_one_rank, wave_weights
 from tmnre.start import Gaussian, GaussianChain, Start
 
 GRID = 512
@@ -171,8 +171,8 @@ class Joint(nn.Module):
         s = s[:, self.columns]
         a, b = self.posterior.of_given(features, s), self.posterior.of_value(s)
         if self.prior is not None:  # of its terms the first is zero
-            a = torch.cat([a, self.prior.of_given(features, s)[:, 1:]], dim=1)
-            b = torch.cat([b, self.prior.of_value(s)[:, 1:]], dim=1)
+            a = of_one_rank([a, self.prior.of_given(features, s)[:, 1:]])
+            b = of_one_rank([b, self.prior.of_value(s)[:, 1:]])
         return a, b
 
     def logit(self, features: Tensor, s: Tensor) -> Tensor:

@@ -20,11 +20,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmnre.contour import Surface
-from tmnre.heads import RANK, Heads
+from tmnre.heads import RANK, Heads, of_one_rank
 from tmnre.joint import Joint
 from tmnre.simulator import Tensors
 from tmnre.start import Start, WithMoments
@@ -165,7 +164,7 @@ class RatioEstimator(nn.Module):
         parts = [(self._of_features(features), self._of_quantiles(s))]
         parts += [joint.factors(features, s) for joint in self._joints]
         a, b = zip(*parts, strict=True)
-        return _of_one_rank(a), _of_one_rank(b)
+        return of_one_rank(a), of_one_rank(b)
 
     def of_x(self, x: Tensors) -> Tensor:
         """a (N, M, rank), everything the heads need to know of x."""
@@ -182,7 +181,7 @@ class RatioEstimator(nn.Module):
         return self._in_order([head.of_z(s) for head in self.heads], len(s))
 
     def _in_order(self, parts: list[Tensor], n: int) -> Tensor:
-        return _of_one_rank(parts)[:, self._place] if parts else torch.empty(n, 0, RANK)
+        return of_one_rank(parts)[:, self._place] if parts else torch.empty(n, 0, RANK)
 
     @torch.no_grad()
     def log_ratio(self, x: Tensors, z: Tensor, *, chunk: int = 512) -> Tensor:
@@ -216,12 +215,6 @@ class RatioEstimator(nn.Module):
         s, log_r, log_integral = joint.sample(self.embedding(x).repeat_interleave(n, 0), generator)
         z = [self.quantiles.inverse(s[:, i], int(column)) for i, column in enumerate(joint.columns)]
         return torch.stack(z, dim=1), log_r, log_integral
-
-
-def _of_one_rank(parts: Sequence[Tensor]) -> Tensor:
-    """Factors (N, ..., rank) one after another, the shorter ones padded with zeros."""
-    rank = max(part.shape[2] for part in parts)
-    return torch.cat([F.pad(part, (0, rank - part.shape[2])) for part in parts], dim=1)
 
 
 def _by_dimension(marginals: Sequence[tuple[str, ...]]) -> list[list[int]]:
