@@ -4,7 +4,9 @@
 
 Data are 2 D linear combinations of D parameters with a standard normal prior, plus noise that leaves posterior widths
 of 0.05 to 0.2 of the prior's.  Divergences need no binning: both densities are known at every prior draw of the
-result.  Writes results/linear_gaussian.json.
+result.  The evidence is the mean over draws of the learned joint of all parameters, of density q, of log p(x|theta) +
+log p(theta) - log q(theta): it is short of log p(x) by the divergence of q from the exact posterior.  Writes
+results/linear_gaussian.json.
 """
 
 from __future__ import annotations
@@ -70,6 +72,21 @@ def divergences(result: Result, simulator: Linear, exact) -> dict[tuple[str, ...
     return {
         key: jsd(marginal.weights, exact_weights(marginal, exact, [names.index(name) for name in key]))
         for key, marginal in result.marginals.items()
+        if len(key) < 3
+    }
+
+
+def evidence(result: Result, simulator: Linear, x: np.ndarray) -> dict[str, float]:
+    """How far the log evidence of the learned joint is from the exact one, and what its draws are worth as weighted by
+    the exact posterior."""
+    joint, d = result[simulator.prior.names], len(simulator.prior)
+    log_likelihood = stats.norm.logpdf(x, joint.samples @ simulator.matrix.T, simulator.noise).sum(1)
+    each = log_likelihood - joint.log_ratios + result.rounds[-1]["log_volume"]
+    covariance = simulator.matrix @ simulator.matrix.T + simulator.noise**2 * np.eye(2 * d)
+    weights = np.exp(each - each.max())
+    return {
+        "error": float(each.mean() - stats.multivariate_normal(np.zeros(2 * d), covariance).logpdf(x)),
+        "efficiency": float(weights.sum() ** 2 / np.square(weights).sum() / len(weights)),
     }
 
 
@@ -99,7 +116,7 @@ def validate(parameters: int, seed: int) -> None:
     x = mean + simulator.noise * rng.normal(size=mean.shape)
     exact = simulator.posterior(x)
     names = simulator.prior.names
-    marginals = [*names, *combinations(names, 2)]
+    marginals = [*names, *combinations(names, 2), names]
     for how, rounds in (("truncated", 6), ("untruncated", 1)):
         started = time.time()
         n = SIMULATIONS[parameters]
@@ -117,6 +134,7 @@ def validate(parameters: int, seed: int) -> None:
                 float(result[n].summary()["sd"] / exact.cov[i, i] ** 0.5) for i, n in enumerate(result.names)
             ],
             "coverage": coverage(result),
+            "evidence": evidence(result, simulator, x),
         }
         print(parameters, seed, how, json.dumps(found), flush=True)
         keep(f"{parameters} parameters", f"seed {seed}", how, found)
