@@ -47,6 +47,9 @@ validate: install
 	$(BIN)/python validation/gw_overlapping.py
 	$(BIN)/python validation/lensing_exact.py demo
 	$(BIN)/python validation/lensing_exact.py mock
+	$(BIN)/pip install --quiet --no-deps lenstronomy==1.14.2
+	$(BIN)/python validation/lensing_lenstronomy.py demo
+	$(BIN)/python validation/lensing_lenstronomy.py mock
 	$(BIN)/python validation/lensing_slacs.py
 	$(BIN)/python validation/lensing_subhalo.py
 	$(BIN)/python validation/lensing_warm.py

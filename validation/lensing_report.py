@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tables import load, made, table
 
+LEVELS, MAKERS = ("0.50", "0.68", "0.90"), ("tmnre", "lenstronomy")
+
 
 def exact() -> str:
     """demo and mock against importance sampling with the exact likelihood."""
@@ -43,6 +45,26 @@ def _truncation(found: dict | None) -> str:
     return "\nTraining images, region by region; variance over that of the noise, summed over pixels:\n\n" + table(
         ["region", "round", "log prior volume", "variance of images"], rows
     )
+
+
+def lenstronomy() -> str:
+    """Coverage on mocks made by lenstronomy."""
+    parts = []
+    for name, found in (load("lensing_lenstronomy") or {}).items():
+        rows = [
+            [parameter, *(found["coverage"][who][parameter][level] for level in LEVELS for who in MAKERS)]
+            + [found["rank_shift_rms"][parameter]]
+            for parameter in found["coverage"]["tmnre"]
+        ]
+        head = [f"{float(level):.0%}, {who}" for level in LEVELS for who in MAKERS]
+        parts.append(
+            f"### lensing/{name}\n\n{made(found)}\n\nShares of {found['mocks']:,} truths in central intervals, of "
+            "mocks drawn from the last region and imaged by either code, with the same noise. Their images differ by "
+            f"{found['largest_difference_over_peak']:.1e} of the peak at most, "
+            f"{found['largest_difference_over_noise']:.4f} of the noise; ranks of the truth by the root mean square in "
+            "the last column.\n\n" + table(["parameter", *head, "rank"], rows)
+        )
+    return "\n".join(parts)
 
 
 def subhalo() -> str:
@@ -113,6 +135,7 @@ def warm() -> str:
 
 SECTIONS = {
     "lensing: exact posteriors": exact,
+    "lensing: mocks made by lenstronomy": lenstronomy,
     "lensing: subhalo map": subhalo,
     "lensing: SLACS J2303+1422": slacs,
     "lensing/warm beside brute force": warm,
