@@ -17,7 +17,7 @@ from tmnre_popsources import fermi
 from tmnre_popsources.fluxes import BrokenPowerLaw
 from tmnre_popsources.psf import Gaussian, King
 from tmnre_popsources.sky import Sky, latitude_mask, read_observation
-from tmnre_popsources.sky_simulator import SkySimulator, derived_name
+from tmnre_popsources.sky_simulator import FINE, SkySimulator, derived_name
 
 LAW = BrokenPowerLaw(breaks=1, pivot=5.0, faintest=0.5, brightest=40.0)
 PRIOR = Prior(
@@ -88,7 +88,8 @@ def test_photons_scatter_as_the_profile_says(psf):
     simulator.sky.nside = 512  # pixels of 0.1 degrees measure distances
     for lonlat in ((30.0, 60.0), (0.0, 90.0)):
         pixel = healpy.ang2pix(512, *lonlat, nest=True, lonlat=True)
-        found = simulator._scattered(np.array([pixel]), np.array([40_000]), np.random.default_rng(0))
+        middle = (pixel << 2 * FINE) + (3 << 2 * FINE >> 2)
+        found = simulator._scattered(np.array([middle]), np.array([40_000]), np.random.default_rng(0))
         there = np.array(healpy.pix2vec(512, found, nest=True))
         distance = np.degrees(np.arccos(np.clip(np.array(healpy.pix2vec(512, pixel, nest=True)) @ there, -1, 1)))
         for share in (0.7, 0.4, 0.15):

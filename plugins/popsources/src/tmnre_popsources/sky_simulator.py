@@ -70,6 +70,8 @@ class SkySimulator(Simulator):
         wide = sky.ring_of_nest[sky.wide]
         self.relative_exposure = (exposure[wide] / sky.of_ring(exposure).mean()).astype(np.float32)
         share = np.ones(len(wide)) if density is None else self._shares(density)
+        self.even = density is None
+        """sources are spread evenly"""
         self.levels = 0 if density is None else _levels(density, sky.nside)
         """places of sources are pixels finer than the sky's by 2^levels"""
         self.solid_angle_sr = sky.pixel_sr / 4**self.levels * share.sum()
@@ -135,22 +137,32 @@ class SkySimulator(Simulator):
 
     def photons(self, theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Photons (P,) float32 of newly drawn sources of one population theta (D,)."""
+        return self.drawn(theta, rng)[0]
+
+    def drawn(self, theta: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same photons (P,), and the sources behind them: places (S,), ln F (S,).
+
+        Places are NESTED pixels of nside 2^FINE times the sky's.  Where within its own pixel a source without photons,
+        or one without scatter, sits makes no difference: in the middle.
+        """
         p = self.split(torch.from_numpy(theta)[None])[0][0].float()
         number = rng.poisson(float(self.law.number(p)) * self.solid_angle_sr)
         log_flux = self.law.log_flux(torch.from_numpy(rng.random(number, dtype=np.float32)), p).numpy()
         where = self._where(number, rng)
         coarse = where >> 2 * self.levels
+        within = 2 * (FINE - self.levels)
+        first = ((self.sky.wide[coarse] << 2 * self.levels) + (where & (4**self.levels - 1))) << within
+        at = first + (3 << within >> 2)
         photons = rng.poisson(np.exp(log_flux) * self.relative_exposure[coarse])
         seen = photons > 0
-        where, coarse, photons = where[seen], coarse[seen], photons[seen]
-        pixel = (self.sky.wide[coarse] << 2 * self.levels) + (where & (4**self.levels - 1))
         if self.psf is None:
-            place, weights = self.sky.place[self.sky.wide[coarse]], photons
+            place, weights = self.sky.place[self.sky.wide[coarse[seen]]], photons[seen]
         else:
-            place, weights = self.sky.place[self._scattered(pixel, photons, rng)], None
+            at[seen] = first[seen] + rng.integers(1 << within, size=seen.sum())
+            place, weights = self.sky.place[self._scattered(at[seen], photons[seen], rng)], None
         on = place >= 0
         found = np.bincount(place[on], None if weights is None else weights[on], minlength=len(self.sky))
-        return found.astype(np.float32)
+        return found.astype(np.float32), at, log_flux
 
     def _where(self, number: int, rng: np.random.Generator) -> np.ndarray:
         """Places among the pixels with sources, or among their parts."""
@@ -158,20 +170,18 @@ class SkySimulator(Simulator):
             return rng.integers(len(self.sky.wide), size=number)
         return np.searchsorted(self._upper, rng.random(number)).clip(max=len(self._upper) - 1)
 
-    def _scattered(self, pixel: np.ndarray, photons: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """NESTED pixels (K,) of photons of sources in places (S,), `photons` (S,) of each.
+    def _scattered(self, at: np.ndarray, photons: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """NESTED pixels (K,) of photons of sources at places (S,) as of `drawn`, `photons` (S,) of each.
 
         A step in the plane that touches the sphere at the source: it is tan r long, not r: 1e-4 of it at a degree.
         """
         nside = self.sky.nside
-        within = 2 * (FINE - self.levels)
-        fine = (pixel << within) + rng.integers(1 << within, size=len(pixel))
-        x, y, z = healpy.pix2vec(nside << FINE, fine, nest=True)
+        x, y, z = healpy.pix2vec(nside << FINE, at, nest=True)
         # two directions across the line of sight; at the poles, where longitudes meet, any will do
         rho = np.maximum(np.hypot(x, y), 1e-12)
         east_x, east_y = -y / rho, x / rho
         north_x, north_y = -z * x / rho, -z * y / rho
-        source = np.repeat(np.arange(len(pixel)), photons)
+        source = np.repeat(np.arange(len(at)), photons)
         east, north = self._step(len(source), rng)
         return healpy.vec2pix(
             nside,
