@@ -100,11 +100,7 @@ class DetectionNet(nn.Module):
         super().__init__()
         self.ladder = len(before)
         self.unet = UNet(self._input(x), out_channels=self.ladder + 2 * MEASURED, widths=widths)
-        odds = torch.logit(before.mean((1, 2)))
-        with torch.no_grad():
-            self.unet.out.weight[: self.ladder] *= 0.1
-            self.unet.out.bias[0] = odds[0]
-            self.unet.out.bias[1 : self.ladder] = torch.log(torch.expm1(-odds.diff()))
+        start_from_odds(self.unet.out, before.mean((1, 2)))
 
     @staticmethod
     def _input(x: Tensors) -> Tensors:
@@ -112,15 +108,29 @@ class DetectionNet(nn.Module):
 
     def forward(self, x: Tensors) -> tuple[Tensor, Tensor]:
         maps = self.unet(self._input(x))
-        first, steps = maps[:, :1], F.softplus(maps[:, 1 : self.ladder])
-        logits = torch.cat([first, first - steps.cumsum(1)], dim=1)
         mean, sd = maps[:, self.ladder :].chunk(2, dim=1)
-        return logits, torch.cat([mean, F.softplus(sd) + LEAST_SD], dim=1)
+        return falling(maps[:, : self.ladder]), torch.cat([mean, F.softplus(sd) + LEAST_SD], dim=1)
+
+
+def falling(maps: Tensor) -> Tensor:
+    """Logits (N, K, ...) that fall with k, of any maps (N, K, ...)."""
+    first, steps = maps[:, :1], F.softplus(maps[:, 1:])
+    return torch.cat([first, first - steps.cumsum(1)], dim=1)
+
+
+@torch.no_grad()
+def start_from_odds(out: nn.Module, before: Tensor) -> None:
+    """Let the first K outputs of a layer, taken as `falling`, start from the odds of probabilities (K,)."""
+    k, odds = len(before), torch.logit(before)
+    out.weight[:k] *= 0.1
+    out.bias[0] = odds[0]
+    out.bias[1:k] = torch.log(torch.expm1(-odds.diff()))
 
 
 class Truth(NamedTuple):
-    """What a network should say of a batch of maps: sources there (N, K, n, n), the brightest one's offset from the
-    pixel's centre in pixels along b and l and its ln F (N, 3, n, n), and where there is one (N, n, n)."""
+    """What a network should say of a batch of maps, whose pixels are (n, n) of a patch or (P,) of a sky: sources there
+    (N, K, ...), the brightest one's offset from the pixel's centre in pixels along b and l and its ln F (N, 3, ...),
+    and where there is one (N, ...)."""
 
     present: Tensor
     measured: Tensor
@@ -131,11 +141,11 @@ def detection_loss(network: nn.Module, batch: tuple[Tensors, Truth]) -> Tensor:
     """Cross-entropy of the logits, summed over pixels and fluxes, and the Gaussian log loss of what is measured."""
     x, truth = batch
     logits, maps = network(x)
-    entropy = F.binary_cross_entropy_with_logits(logits, truth.present, reduction="none").sum((1, 2, 3)).mean()
+    entropy = F.binary_cross_entropy_with_logits(logits, truth.present, reduction="none").flatten(1).sum(1).mean()
     mean, sd = maps.chunk(2, dim=1)
     score = (truth.measured - mean) / sd
     loss = torch.where(truth.near[:, None], 0.5 * score.square() + sd.log(), 0.0)
-    return entropy + loss.sum((1, 2, 3)).mean()
+    return entropy + loss.flatten(1).sum(1).mean()
 
 
 class MapsWithTruth:
