@@ -4,10 +4,11 @@ Source_Name                            PATCH lll.l+bb.b, after the position
 RAJ2000, DEJ2000, GLON, GLAT           degrees
 Conf_95_SemiMajor, _SemiMinor, _PosAng 95% ellipse of the position, degrees
 Signif_Avg                             sqrt(2 ln r1), what a likelihood ratio test would call its significance
-Flux, Unc_Flux                         in the units of flux of the header's FLUXUNIT; 68%
+Flux, Unc_Flux                         in the units of flux of the header's FLUXUNIT; 68%; Flux1000 if in 1 to 100 GeV
 Flux_Lo95, Flux_Hi95                   the 95% interval
 Prob                                   probability that there is a source above the threshold
 Surv_k                                 P(F >= F_k | there is one); F_k in the header
+ASSOC1                                 name of the catalogued source it stands for, where it was matched; else empty
 """
 
 from __future__ import annotations
@@ -27,9 +28,18 @@ ELLIPSE_95 = np.sqrt(-2 * np.log(0.05))
 """semi-axis of a two-dimensional Gaussian's 95% ellipse in standard deviations"""
 
 
-def table(found: Detections, *, flux_unit: str, log_fluxes: Sequence[float], prefix: str = "PATCH") -> Table:
+def table(
+    found: Detections,
+    *,
+    flux_unit: str,
+    log_fluxes: Sequence[float],
+    prefix: str = "PATCH",
+    flux_name: str = "Flux",
+    associated: Sequence[str] | None = None,
+) -> Table:
     """The catalogue, brightest first; l and b of the detections are taken for Galactic coordinates."""
-    found = found.of(found.log_flux.argsort(descending=True))
+    order = found.log_flux.argsort(descending=True)
+    found = found.of(order)
     l_deg, b_deg, log_flux = found.point.double().numpy().T
     sd_l, sd_b, sd_flux = found.sd.double().numpy().T
     ratio = found.log_r1.double().numpy()
@@ -45,14 +55,16 @@ def table(found: Detections, *, flux_unit: str, log_fluxes: Sequence[float], pre
         "Conf_95_SemiMinor": ELLIPSE_95 * np.minimum(sd_l, sd_b) * units.deg,
         "Conf_95_PosAng": np.where(sd_b >= sd_l, 0.0, 90.0) * units.deg,
         "Signif_Avg": np.sqrt(2 * np.maximum(ratio, 0)),
-        "Flux": flux,
-        "Unc_Flux": flux * sd_flux,
-        "Flux_Lo95": flux * np.exp(-1.96 * sd_flux),
-        "Flux_Hi95": flux * np.exp(1.96 * sd_flux),
+        flux_name: flux,
+        f"Unc_{flux_name}": flux * sd_flux,
+        f"{flux_name}_Lo95": flux * np.exp(-1.96 * sd_flux),
+        f"{flux_name}_Hi95": flux * np.exp(1.96 * sd_flux),
         "Prob": np.minimum(found.probability.double().numpy(), 1.0),
     }
     for k in range(len(log_fluxes)):
         columns[f"Surv_{k + 1}"] = found.survival[:, k].double().numpy()
+    if associated is not None:
+        columns["ASSOC1"] = np.array(associated, dtype=str)[order.numpy()]
     made = Table(columns)
     made.meta["FLUXUNIT"] = flux_unit
     made.meta["POSANG"] = "from Galactic north"

@@ -17,6 +17,7 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 
 from tmnre import Result
+from tmnre_popsources.catalogue import ELLIPSE_95
 from tmnre_popsources.sky import Sky
 from tmnre_popsources.sky_simulator import SkySimulator, derived_name
 
@@ -35,25 +36,39 @@ def band_ratio(index: np.ndarray | float, band_gev: tuple[float, float]) -> np.n
 
 @dataclass(frozen=True)
 class Catalogued:
-    """4FGL sources in a region: fluxes in 1 to 100 GeV and in the map's band, cm^-2 s^-1."""
+    """4FGL sources in a region: fluxes in 1 to 100 GeV and in the map's band, cm^-2 s^-1; names, Galactic positions and
+    their standard deviations."""
 
     flux_1_100: np.ndarray
     flux_band: np.ndarray
+    names: np.ndarray
+    l_deg: np.ndarray
+    b_deg: np.ndarray
+    sd_deg: np.ndarray
 
 
 def read_4fgl(path: Path, sky: Sky, band_gev: tuple[float, float]) -> Catalogued:
-    """Sources of a 4FGL table (columns RA or RAJ2000, Dec or DEJ2000, Flux or Flux1000, PL_Index) in a region."""
+    """Sources of a 4FGL table in a region.
+
+    Columns RA or RAJ2000, Dec or DEJ2000, Flux or Flux1000, PL_Index, Source_Name, SemiMajor or Conf_95_SemiMajor.
+    """
     table = Table.read(path)
-    ra, dec, flux = (
-        np.asarray(table[next(name for name in names if name in table.colnames)], dtype=float)
-        for names in (("RAJ2000", "RA"), ("DEJ2000", "Dec"), ("Flux1000", "Flux"))
+    ra, dec, flux, index, major = (
+        np.asarray(np.ma.filled(table[next(name for name in names if name in table.colnames)], np.nan), dtype=float)
+        for names in (
+            *(("RAJ2000", "RA"), ("DEJ2000", "Dec"), ("Flux1000", "Flux"), ("PL_Index",)),
+            ("Conf_95_SemiMajor", "SemiMajor"),
+        )
     )
-    index = np.asarray(np.ma.filled(table["PL_Index"], np.nan), dtype=float)
     index = np.where(np.isfinite(index), index, np.nanmedian(index))
     where = SkyCoord(ra * units.deg, dec * units.deg).galactic
     pixel = healpy.ang2pix(sky.nside, where.l.deg, where.b.deg, nest=True, lonlat=True)
     inside = sky.place[pixel] >= 0
-    return Catalogued(flux[inside], (flux * band_ratio(index, band_gev))[inside])
+    columns = (
+        *(flux, flux * band_ratio(index, band_gev), np.asarray(table["Source_Name"]).astype(str)),
+        *(where.l.deg, where.b.deg, np.nan_to_num(major) / ELLIPSE_95),  # extended sources have no ellipse
+    )
+    return Catalogued(*(np.asarray(column)[inside] for column in columns))
 
 
 def number_name(flux_1_100: float) -> str:
