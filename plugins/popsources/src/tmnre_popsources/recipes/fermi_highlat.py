@@ -12,6 +12,7 @@ import torch
 
 from tmnre import Analysis, Prior, Recipe, Stage, Training, Truncation, Uniform
 from tmnre_popsources import fermi, psf
+from tmnre_popsources.fermi_detections import Effort, FermiDetections
 from tmnre_popsources.fluxes import BrokenPowerLaw
 from tmnre_popsources.histograms import ZoneHistograms, bin_edges
 from tmnre_popsources.papers import FERMI_4FGL_DR3, LIST_2021, NPTF
@@ -100,6 +101,8 @@ class Settings:
     """optimiser"""
     truncation: Truncation = Truncation()
     """how the region shrinks"""
+    detections: Effort = Effort()
+    """detection of single sources, after the last round"""
     observation_seed: int = 0
     """seed of the mock"""
     workers: int = 1
@@ -108,8 +111,8 @@ class Settings:
     """seed of simulations and training"""
 
 
-def build(settings: Settings) -> Analysis:
-    """The analysis: maps, region, simulator, marginals, rounds."""
+def build(settings: Settings) -> Analysis | FermiDetections:
+    """The analysis: maps, region, simulator, marginals, rounds; and then the detections."""
     observed = (mock_maps(settings.nside) if settings.mock else read(settings.maps)).at(settings.nside)
     for line in observed.assumed:
         print(f"assumed of {line}")
@@ -143,10 +146,14 @@ def build(settings: Settings) -> Analysis:
         truth |= {name: float(q) for name, q in simulator.derive(torch.from_numpy(theta)).items()}
     x = simulator.summarised(torch.as_tensor(counts, dtype=torch.float32)[None])
     path = _catalogue(settings)
-    return Analysis(
+    catalogue = None if path is None else fermi.read_4fgl(path, sky, settings.band_gev)
+    # skies of detections are drawn from the posterior of all parameters together
+    joint = [prior.names] if settings.detections.steps else []
+    pairs = [("log10_level", "n2"), ("log10_level", next(iter(templates)))]
+    analysis = Analysis(
         simulator=simulator,
         observation={name: array[0].numpy() for name, array in x.items()},
-        marginals=[*prior.names, *simulator.derived, ("log10_level", "n2"), ("log10_level", next(iter(templates)))],
+        marginals=[*prior.names, *simulator.derived, *pairs, *joint],
         stages=[Stage(n, steps) for n, steps in zip(settings.simulations, settings.steps, strict=True)],
         training=settings.training,
         truncation=settings.truncation,
@@ -158,11 +165,20 @@ def build(settings: Settings) -> Analysis:
             counts=counts,
             exposure_cm2_s=exposure,
             band_gev=settings.band_gev,
-            catalogue=None if path is None else fermi.read_4fgl(path, sky, settings.band_gev),
+            catalogue=catalogue,
         ),
         seed=settings.seed,
         workers=settings.workers,
         shard_size=200,
+    )
+    if not settings.detections.steps:
+        return analysis
+    return FermiDetections(
+        *(analysis, counts),
+        exposure_cm2_s=exposure,
+        band_ratio=float(ratio),
+        effort=settings.detections,
+        catalogue=catalogue,
     )
 
 
@@ -221,12 +237,14 @@ def _catalogue(settings: Settings) -> Path | None:
     return path if path.exists() and not settings.mock else None
 
 
+FEW = {"detections.steps": 10, "detections.skies": 4}
+
 recipe = Recipe(
     settings=Settings,
     build=build,
     papers=(NPTF, LIST_2021, FERMI_4FGL_DR3),
     presets={
-        "smoke": {"mock": True, "nside": 16, "simulations": (300, 300), "steps": (30, 30)},
+        "smoke": {"mock": True, "nside": 16, "simulations": (300, 300), "steps": (30, 30), **FEW},
         "mock": {"mock": True},
         "gpu": {
             **{"nside": 128, "training.accelerator": "gpu", "training.batch_size": 512},
