@@ -69,6 +69,7 @@ def fermi(run: Path) -> dict:
         "above": above,
         "n2": parameters["n2"],
         "parameters": parameters,
+        "detections": summary.get("detections"),
         "simulations": summary["simulations"],
         "warnings": summary["warnings"],
     }

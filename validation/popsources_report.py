@@ -55,7 +55,37 @@ def fermi() -> str:
         "to 20 GeV with a photon index of 2.2):\n\n"
         + table(["flux [cm^-2 s^-1]", "median", "90% interval", "4FGL-DR3"], rows)
         + f"\nSlope between the breaks {slope['median']:.2f}, 90% {interval(slope)}; published: about 2 (2302.01947).\n"
+        + beside_4fgl(found.get("detections"))
     )
+
+
+def beside_4fgl(found: dict | None) -> str:
+    """Completeness and purity by flux, where the run looked for single sources."""
+    if not found:
+        return ""
+    mocks, listed, radius = found["mocks"], found["4fgl"], found["radius_deg"]
+    chance, apart = listed["by_chance"]["detections"], listed["log_flux_difference"]
+    parts = [
+        f"\n{found['number']} detections of sources above {found['flux']:.3g} cm^-2 s^-1, {found['counts']:.1f} counts;"
+        f" on mock skies {mocks['detections_per_sky']:.0f}. Of them {listed['purity_of_all']:.1%} match 4FGL, on mock"
+        f" skies {mocks['purity_of_all']:.1%} match a source; {chance:.1%} match a turned catalogue. A match is within"
+        f" {radius['median']:.2f} degrees (median; largest {radius['largest']:.2f}). ln F of matches is"
+        f" {apart['median']:.3f} above that of 4FGL in the map's band, with a scatter of {apart['sd_68']:.3f}.\n"
+    ]
+    for key, head in (("completeness", "4FGL-DR3 sources"), ("purity", "detections")):
+        rows = [
+            [f"{one['low']:.2g} to {one['high']:.2g}", one["number"], *shares(one), mock["share"]]
+            for one, mock in zip(listed[key], mocks[key], strict=True)
+        ]
+        parts.append(table(["flux, 1 to 100 GeV", head, key, "error", "expected of these", f"mock {key}"], rows))
+    pulls = ", ".join(f"{name} {one['mean']:.2f} and {one['sd']:.2f}" for name, one in mocks["pulls"].items())
+    parts.append(f"Pulls on mock skies, mean and standard deviation: {pulls}.\n")
+    return "\n".join(parts)
+
+
+def shares(one: dict) -> list:
+    """Share, error, expected share of a bin; blank where it is empty."""
+    return [one["share"], one["error"], one["expected"]] if one["number"] else ["", "", ""]
 
 
 def interval(one: dict) -> str:
