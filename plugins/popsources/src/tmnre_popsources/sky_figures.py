@@ -33,7 +33,10 @@ def detections(sky: Sky, ratio: np.ndarray, found: Detections, matches: Matches 
     Lambert's projection keeps areas; longitudes run as seen from inside, from the Galactic centre's at the top.
     """
     figure = Figure(figsize=(14, 7.4), layout="constrained")
-    real = np.ones(len(found.row), dtype=bool) if matches is None else matches.real
+    if matches is None:
+        kinds = [(np.ones(len(found.row), dtype=bool), BLUE, "detections")]
+    else:
+        kinds = [(matches.real, BLUE, "detections in 4FGL"), (~matches.real, ORANGE, "detections not in 4FGL")]
     l_deg, b_deg = found.l_deg.numpy(), found.b_deg.numpy()
     size = 22 + 35 * np.clip(found.log_flux.numpy() - np.log(flux), 0, 4)
     rim = _radius(np.abs(sky.galactic()[1]).min())
@@ -41,12 +44,10 @@ def detections(sky: Sky, ratio: np.ndarray, found: Detections, matches: Matches 
         shown = axis.imshow(
             _cap(sky, ratio, sign, rim), extent=(-rim, rim, -rim, rim), origin="lower", cmap="Greys", vmin=-3, vmax=3
         )
-        for which, color, label in ((real, BLUE, "in 4FGL"), (~real, ORANGE, "not in 4FGL")):
+        for which, color, label in kinds:
             of = which & (b_deg * sign > 0)
-            label = "detections" if matches is None else f"detections, {label}"
-            if matches is not None or which is real:
-                axis.scatter(*_in_cap(l_deg[of], b_deg[of], sign), s=size[of], facecolors="none", edgecolors=color,
-                             linewidths=1.2, label=label)  # fmt: skip
+            at = _in_cap(l_deg[of], b_deg[of], sign)
+            axis.scatter(*at, s=size[of], facecolors="none", edgecolors=color, linewidths=1.2, label=label)
         if matches is not None:
             listed = matches.catalogue
             of = ~matches.recovered & (listed.flux_1_100 >= 2 * flux) & (listed.b_deg * sign > 0)
