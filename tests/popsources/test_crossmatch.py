@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import healpy
 import numpy as np
 import pytest
 import torch
 from astropy.table import Table
 
-from tmnre_popsources import catalogue, crossmatch, fermi
+from tmnre_popsources import catalogue, crossmatch, fermi, sky_figures
 from tmnre_popsources.crossmatch import REACH_99, Listed
 from tmnre_popsources.detection import Detections
 from tmnre_popsources.fermi_matches import Matches
@@ -123,6 +124,32 @@ def test_catalogue_has_names_and_fluxes_of_what_was_matched(tmp_path):
     for name, flux_1_100 in zip(names, table["Flux1000"], strict=True):
         assert not name or flux_1_100 == pytest.approx(2 * flux[int(name[6:])], rel=1e-6)
     assert sum(name != "" for name in names) == bright.sum()
+
+
+def test_figures_show_every_detection_and_what_was_missed():
+    sky = Sky(latitude_mask(8, 30.0))
+    l_deg, b_deg = random_places(30, 5)
+    b_deg[::3] *= -1
+    flux = np.geomspace(4e-10, 4e-9, 30)
+    listed = catalogued(l_deg, b_deg, flux)
+    found = detections_at(
+        np.append(l_deg[::2], 10.0), np.append(b_deg[::2], -70.0), np.log(np.append(flux[::2], 5e-10))
+    )
+    matches = Matches.of(found, listed, band_ratio=0.4, faintest=1.5e-10, least_deg=LEAST_DEG)
+    ratio = np.full(len(sky), -3.0)
+    ratio[sky.place[healpy.ang2pix(8, found.l_deg.numpy(), found.b_deg.numpy(), nest=True, lonlat=True)]] = 3.0
+    figure = sky_figures.detections(sky, ratio, found, matches, 3e-10)
+    caps = [axis for axis in figure.axes if axis.get_title().startswith("Galactic")]
+    shown = np.array([[len(points.get_offsets()) for points in axis.collections] for axis in caps])
+    missed = ~matches.recovered & (flux >= 6e-10)
+    np.testing.assert_array_equal(shown.sum(0), [matches.real.sum(), (~matches.real).sum(), missed.sum()])
+    assert shown[0, 0] == (b_deg[::2] > 0).sum() and shown[:, 1].tolist() == [0, 1]
+    # markers lie on their pixels' colour
+    for axis in caps:
+        image, (low, high) = axis.images[0].get_array(), axis.images[0].get_extent()[:2]
+        at = np.concatenate([np.asarray(points.get_offsets()) for points in axis.collections[:2]])
+        x, y = ((at - low) / (high - low) * len(image)).astype(int).T
+        assert (image[y, x] == 3.0).all() and len(x)
 
 
 def test_4fgl_positions_and_names(tmp_path):

@@ -226,14 +226,35 @@ def test_smooth_emission_alone_gives_none(trained):
     assert len(find(*read(network, counts, before), NEAR, THRESHOLD).row) == 0
 
 
+class Surer(torch.nn.Module):
+    """A network that is surer of sources than another, by a factor of two in their odds."""
+
+    def __init__(self, network: SkyDetectionNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        logits, maps = self.network(x)
+        return logits + np.log(2.0), maps
+
+
 def test_probabilities_hold_on_skies_held_out(trained):
     network, before = trained
     skies = Skies(SIMULATOR, theta_of(60, 9), THRESHOLD.log_fluxes)
-    tried = trials(network, skies, before, THRESHOLD, least_deg=NEAR.pixel_deg / 2, seed=5)
-    n, said, there = tried.reliability.T
-    some = n > 50
-    pull = ((there - said) * (n / (said * (1 - said))).sqrt())[some]
-    assert float(pull.square().sum()) < stats.chi2.isf(1e-4, int(some.sum())), pull
+    tried, surer = (
+        trials(one, skies, before, THRESHOLD, least_deg=NEAR.pixel_deg / 2, seed=5) for one in (network, Surer(network))
+    )
+
+    def chi2(reliability: torch.Tensor) -> tuple[float, float]:
+        """Of the bins with pixels enough, and what it exceeds once in ten thousand times."""
+        n, said, there = reliability[reliability[:, 0] > 50].T
+        pulls = (there - said) * (n / (said * (1 - said))).sqrt()
+        return float(pulls.square().sum()), stats.chi2.isf(1e-4, len(pulls))
+
+    found, most = chi2(tried.reliability)
+    assert found < most, tried.reliability
+    found, most = chi2(surer.reliability)
+    assert found > most
     real = tried.pulls[tried.real]
     # of 2000 pulls or so a standard deviation is known to 0.02; the Gaussian is the network's, not the truth's
     assert len(real) > 500 and ((real.std(0) - 1).abs() < 0.2).all() and (real.mean(0).abs() < 0.2).all()
