@@ -20,8 +20,8 @@ from tmnre_popsources.fermi import Catalogued
 
 @dataclass(frozen=True)
 class Matches:
-    """found : detections with fluxes in 1 to 100 GeV; names (D,) of their sources, "" where there is none; of the
-    catalogue's sources flux and `seen` flux, ln, and whether found, each (S,); the record of the cross-match."""
+    """Detections with fluxes in 1 to 100 GeV, the catalogue, ln of its `seen` fluxes (S,), the index of the source each
+    detection stands for (D,), -1 where there is none, and the shares that match by chance."""
 
     found: Detections
     catalogue: Catalogued

@@ -237,14 +237,15 @@ def _catalogue(settings: Settings) -> Path | None:
     return path if path.exists() and not settings.mock else None
 
 
-FEW = {"detections.steps": 10, "detections.skies": 4}
-
 recipe = Recipe(
     settings=Settings,
     build=build,
     papers=(NPTF, LIST_2021, FERMI_4FGL_DR3),
     presets={
-        "smoke": {"mock": True, "nside": 16, "simulations": (300, 300), "steps": (30, 30), **FEW},
+        "smoke": {
+            **{"mock": True, "nside": 16, "simulations": (300, 300), "steps": (30, 30)},
+            **{"detections.steps": 10, "detections.skies": 4},
+        },
         "mock": {"mock": True},
         "gpu": {
             **{"nside": 128, "training.accelerator": "gpu", "training.batch_size": 512},
