@@ -186,10 +186,14 @@ recipe = Recipe(
     build=build,
     papers=(papers.TESSORE_METCALF_2015, papers.SLACS_2008, papers.COOLEST_2023),
     presets={
+        "gpu": {
+            **{"training.accelerator": "gpu", "schedule.simulations": (*4 * (40_000,), *4 * (20_000,), 60_000)},
+            **{"schedule.steps": (*4 * (1600,), *4 * (1200,), 6000)},
+        },
         "smoke": {
             **{"cut.oversampling": 1, "components": 32, "block_pixels": 0, "training.batch_size": 128},
             **{"schedule.simulations": (400, 400), "schedule.steps": (20, 20)},
-        }
+        },
     },
     summary="real strong lens from FITS files (SLACS J2303+1422): power law, shear, Sersic source, fifteen parameters",
 )
