@@ -6,8 +6,8 @@ Both have the same observations of `fields/expgrf` at its defaults (no beam, no 
 thread each, and take turns, observation by observation: ours one network for all observations of a size, the first
 round of the recipe (2,000 simulations, 600 steps), then independent draws by conjugate gradients; NIFTy's MGVI and
 geoVI as peers/nifty_expgrf.py has them, optimised for every observation.  At 32 x 32 both are compared with HMC that
-has the exact likelihood.  Beyond `--trained` pixels a side nothing is trained, and ours draws from the information that
-the truth has, which costs the same.  Networks and chains are kept in DIR.  Writes results/fields_nifty.json.
+has the exact likelihood.  Beyond `--trained` pixels a side nothing is trained or optimised, and both draw about the
+truth, ours from the information that it has.  Networks and chains are kept in DIR.  Writes results/fields_nifty.json.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def full(power: Tensor) -> np.ndarray:
 def posed(procedure: FieldRounds, path: Path) -> Path:
     """The problem as the peer reads it."""
     model = procedure.model
-    np.savez(path, x=procedure.x[0].numpy(), power=full(model.power()[0, 0]), noise=model.noise)
+    field = model.response.sky.fields(procedure.truth)[0]
+    np.savez(path, x=procedure.x[0], power=full(model.power()[0, 0]), noise=model.noise, field=field)
     return path
 
 
@@ -120,11 +121,15 @@ def drawn(procedure: FieldRounds, net: InformationNet | None, draws: int, seed: 
     generator = torch.Generator().manual_seed(seed)
     posterior.draw(2, generator)
     modes, drawing = timed(lambda: posterior.draw(draws, generator))
-    found = {"ready": seconds, "draw": _each(drawing, draws)}
     if net is None:
-        return found
+        return {"draw": _each(drawing, draws)}
     mean, fields = sky.fields(posterior.mean())[0, 0], sky.fields(modes)[:, 0]
-    return {**found, "mean": mean.numpy(), "sd": (fields - mean).square().mean(0).sqrt().numpy()}
+    return {
+        "ready": seconds,
+        "draw": _each(drawing, draws),
+        "mean": mean.numpy(),
+        "sd": (fields - mean).square().mean(0).sqrt().numpy(),
+    }
 
 
 def _each(seconds: dict[str, float], draws: int) -> dict[str, float]:
@@ -132,7 +137,10 @@ def _each(seconds: dict[str, float], draws: int) -> dict[str, float]:
 
 
 def side_by_side(procedures: list[FieldRounds], net: InformationNet | None, peer: Peer, folder: Path) -> dict:
-    """Seconds of both, in turns, and their maps: {"tmnre" | method: {"ready", "draw": [seconds], "mean", "sd"}}."""
+    """Seconds of both, in turns, and maps where something was learned, in lists of one entry an observation.
+
+    {"tmnre" | method: {"ready", "draw", "mean", "sd"}}; and "compiled", the first optimisation with its compilation.
+    """
     pixels = procedures[0].model.response.sky.pixels
     found: dict[str, dict[str, list]] = {}
 
@@ -142,17 +150,21 @@ def side_by_side(procedures: list[FieldRounds], net: InformationNet | None, peer
 
     for number, procedure in enumerate(procedures, 1):
         problem = str(posed(procedure, folder / f"problem_{pixels}_{number}.npz"))
-        if number == 1:
+        if number == 1 and net is not None:
             for method in METHODS:
                 keep(method, compiled=peer.ask(do="optimise", method=method, problem=problem))
         keep("tmnre", **drawn(procedure, net, count(pixels), number))
         for method in METHODS:
-            maps = folder / f"maps_{pixels}_{method}_{number}.npz"
-            ready = peer.ask(do="optimise", method=method, problem=problem)
-            draw = peer.ask(do="draw", count=count(pixels), save=str(maps))
-            keep(method, ready=ready, draw=_each({k: draw[k] for k in ("wall_s", "cpu_s")}, count(pixels)))
-            with np.load(maps) as saved:
-                keep(method, mean=saved["mean"], sd=saved["sd"])
+            maps = folder / f"maps_{pixels}_{method}_{number}.npz" if net is not None else None
+            if maps:
+                keep(method, ready=peer.ask(do="optimise", method=method, problem=problem))
+            else:
+                peer.ask(do="place", method=method, problem=problem)
+            seconds = peer.ask(do="draw", count=count(pixels), save=maps and str(maps))
+            keep(method, draw=_each(seconds, count(pixels)))
+            if maps:
+                with np.load(maps) as saved:
+                    keep(method, mean=saved["mean"], sd=saved["sd"])
         print(pixels, number, {name: entry["draw"][-1]["cpu_s"] for name, entry in found.items()}, flush=True)
     return found
 
@@ -161,9 +173,10 @@ def summary(found: dict, pixels: int) -> dict:
     """What is stored of `side_by_side`: seconds, iterations, ratios of seconds per draw."""
     out = {"pixels": pixels**2, "draws": count(pixels)}
     for name, entry in found.items():
-        out[name] = {"ready": entry["ready"], "draw": entry["draw"]}
+        out[name] = {key: entry[key] for key in ("ready", "draw") if key in entry}
         if "compiled" in entry:
             (out[name]["compiled"],) = entry["compiled"]
+        if name != "tmnre":
             ratios = [
                 theirs["cpu_s"] / ours["cpu_s"]
                 for theirs, ours in zip(entry["draw"], found["tmnre"]["draw"], strict=True)
@@ -174,7 +187,9 @@ def summary(found: dict, pixels: int) -> dict:
 
 
 def apart(found: dict) -> dict[str, dict[str, float]]:
-    """Means and variances beside those of geoVI, where no exact answer is at hand."""
+    """Means and variances beside those of geoVI, where there are any."""
+    if "mean" not in found["geovi"]:
+        return {}
     mean, sd = (np.stack(found["geovi"][key]) for key in ("mean", "sd"))
     return {
         name: {
@@ -182,7 +197,6 @@ def apart(found: dict) -> dict[str, dict[str, float]]:
             "variance_ratio_mean": float(np.mean(np.stack(found[name]["sd"]) ** 2 / sd**2)),
         }
         for name in ("tmnre", "mgvi")
-        if "mean" in found[name]
     }
 
 

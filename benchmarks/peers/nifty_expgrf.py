@@ -5,7 +5,8 @@
 Serves requests, a line of JSON each, so that runs can alternate with another's and are compiled once:
 
     {"do": "optimise", "method": "mgvi" | "geovi", "problem": FILE.npz}     x (n, n), power (n, n), noise
-    {"do": "draw", "count": N, "save": FILE.npz}                            from what was optimised last
+    {"do": "place", "method": ..., "problem": ...}                           about the field (n, n) in FILE.npz
+    {"do": "draw", "count": N, "save": FILE.npz or null}                    from what was optimised or placed last
 
 and answers with seconds of wall clock and of the processor.  Tolerances are those of NIFTy's README, where conjugate
 gradients may take 300 iterations in place of 100, as ours may.  Against it, steps are compiled whole, which spares
@@ -125,26 +126,35 @@ def timed(run):
     return found, {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
 
 
+def read(path):
+    """The problem, and the white noise of its field where there is one."""
+    with np.load(path) as problem:
+        amplitude = jnp.sqrt(jnp.asarray(problem["power"], float)) / len(problem["power"])
+        data = {"x": jnp.asarray(problem["x"], float), "amplitude": amplitude, "noise": float(problem["noise"])}
+        # Hartley's transform is its own inverse, but for the number of pixels
+        xi = jft.correlated_field.hartley(jnp.asarray(problem["field"], float)) / amplitude.size / amplitude
+    return data, xi
+
+
 def main():
-    method = data = samples = mean = None
+    method = data = pos = mean = None
     for line in sys.stdin:
         asked = json.loads(line)
-        if asked["do"] == "optimise":
+        answer = {}
+        if asked["do"] != "draw":
             method = asked["method"]
-            with np.load(asked["problem"]) as problem:
-                power = jnp.asarray(problem["power"], float)
-                amplitude = jnp.sqrt(power) / len(power)
-                data = {"x": jnp.asarray(problem["x"], float), "amplitude": amplitude, "noise": float(problem["noise"])}
-            (samples, moved, mean), seconds = timed(lambda m=method, d=data: optimise(m, d))
-            answer = {**seconds, "iterations": len(moved) + 1, "moved_sd": moved}
-        else:
+            data, pos = read(asked["problem"])
+        if asked["do"] == "optimise":
+            (samples, moved, mean), answer = timed(lambda m=method, d=data: optimise(m, d))
+            pos = samples.pos
+            answer |= {"iterations": len(moved) + 1, "moved_sd": moved}
+        elif asked["do"] == "draw":
             keys = random.split(random.PRNGKey(2), asked["count"])
             batches = keys.reshape(-1, AT_ONCE, *keys.shape[1:])
-            draw = partial(draws, data, samples.pos, method=method)
+            draw = partial(draws, data, pos, method=method)
             jax.block_until_ready(draw(batches[0], 1.0))
-            fields, seconds = timed(lambda d=draw, b=batches: [d(keys, 1.0) for keys in b])
-            answer = {**seconds, "draws": asked["count"]}
-            if "save" in asked:
+            fields, answer = timed(lambda d=draw, b=batches: [d(keys, 1.0) for keys in b])
+            if asked["save"]:
                 # the mirror images too: they take the noise of the mean away
                 fields = np.concatenate(fields + [draw(keys, -1.0) for keys in batches])
                 centre = fields.mean(0) if method == "geovi" else mean
