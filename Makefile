@@ -67,6 +67,8 @@ bench: install
 	$(BIN)/python benchmarks/lensing_throughput.py
 	$(BIN)/python benchmarks/popsources_simulator.py
 	$(BIN)/python benchmarks/fields_samplers.py
+	$(BIN)/python benchmarks/fields_nifty.py --runs $(RUNS)/fields_nifty
+	$(BIN)/python benchmarks/table.py
 
 wheels: install
 	$(BIN)/pip install --quiet build

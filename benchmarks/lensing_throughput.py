@@ -15,10 +15,10 @@ import argparse
 import json
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from stored import stamp, store
 
 from tmnre_lensing import halo
 from tmnre_lensing.cosmology import Planes
@@ -177,7 +177,7 @@ def main() -> None:
                 started = time.process_time()
                 images()
                 seconds[name].append(time.process_time() - started)
-    found = {"largest difference over peak": apart}
+    found = {"made": stamp(), "largest difference over peak": apart}
     for name, each in seconds.items():
         ratios = [a / b for a, b in zip(each, seconds["tmnre"], strict=True)]
         found[name] = {
@@ -186,11 +186,8 @@ def main() -> None:
             "ratio_median": round(statistics.median(ratios), 2),
             "ratio_of_best": round(min(each) / min(seconds["tmnre"]), 2),
         }
-    text = json.dumps(found, indent=1)
-    print(text)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "lensing_throughput.json").write_text(text + "\n")
+    print(json.dumps(found, indent=1))
+    store("lensing_throughput", found)
 
 
 if __name__ == "__main__":

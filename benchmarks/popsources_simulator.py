@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from stored import stamp, store
 
 from tmnre_popsources.patch import AT_ONCE, PRIOR, Patch, Scene
 from tmnre_popsources.recipes.detection_is_truncation import PUBLISHED
-
-HERE = Path(__file__).parent
 
 
 def per_second(patch: Patch, maps: int, seed: int) -> dict[str, float]:
@@ -45,17 +43,13 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {"as published": PUBLISHED, "within pixels": Patch(pixels=128, psf_deg=0.9375)}
     per_second(PUBLISHED, AT_ONCE, 0)  # tables are made at the first use
-    found = {
-        name: [per_second(patch, options.maps, seed) for seed in range(options.repeats)]
-        for name, patch in settings.items()
-    }
-    table = {
-        name: {what: [min(r[what] for r in runs), max(r[what] for r in runs)] for what in runs[0]}
-        for name, runs in found.items()
-    }
-    text = json.dumps({"maps_per_second_one_core": table, "maps": options.maps, "torch_threads": 1}, indent=1)
-    print(text)
-    (HERE / "results" / "popsources_simulator.json").write_text(text + "\n")
+    rates = {}
+    for name, patch in settings.items():
+        runs = [per_second(patch, options.maps, seed) for seed in range(options.repeats)]
+        rates[name] = {what: [run[what] for run in runs] for what in runs[0]}
+    found = {**stamp(), "maps_per_second_one_core": rates, "maps": options.maps}
+    print(json.dumps(found, indent=1))
+    store("popsources_simulator", found)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
+
+from environments import environment
+from stored import load, stamp, store
 
 HERE = Path(__file__).parent
 STEPS, WARM = 60, 10
@@ -71,18 +73,6 @@ def ours(with_pairs: bool) -> float:
     return (STEPS - WARM) * problem.BATCH / (time.perf_counter() - start)
 
 
-def environment(peer: str) -> Path:
-    """Interpreter of a peer's own environment, made if it is not there."""
-    folder = HERE / "peers" / f".{peer}-venv"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        install = [str(python), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*install, "torch==2.13.0", "setuptools<80"], check=True)
-        subprocess.run([*install, "-r", str(HERE / "peers" / f"{peer}-requirements.txt")], check=True)
-    return python
-
-
 def theirs(peer: str, python: Path, *options: str) -> float:
     """Samples per second of a peer."""
     command = [str(python), str(HERE.resolve() / "peers" / f"{peer}_throughput.py"), *options]
@@ -106,9 +96,9 @@ def main() -> None:
     parser.add_argument("--python", nargs="*", default=[], metavar="PEER=PATH")
     options = parser.parse_args()
     given = dict(text.split("=", 1) for text in options.python)
-    pythons = {peer: Path(given[peer]) if peer in given else environment(peer) for peer in options.peers}
-    path = HERE / "results" / "training_throughput.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
+    first = ("torch==2.13.0", "setuptools<80")
+    pythons = {peer: Path(given[peer]) if peer in given else environment(peer, *first) for peer in options.peers}
+    found = load("training_throughput")
     for title, (peer, extra, with_pairs, marginals) in COMPARISONS.items():
         if peer not in pythons:
             continue
@@ -117,14 +107,14 @@ def main() -> None:
             rows.append((ours(with_pairs) * marginals, theirs(peer, pythons[peer], *extra)))
         ratios = [a / b for a, b in rows]
         found[title] = {
+            **stamp(),
             "tmnre": [round(a) for a, _ in rows],
             "peer": [round(b, 1) for _, b in rows],
             "ratio_median": round(statistics.median(ratios), 1),
             "ratio_range": [round(min(ratios), 1), round(max(ratios), 1)],
         }
         print(title, json.dumps(found[title]), flush=True)
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(found, indent=1) + "\n")
+        store("training_throughput", found)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,16 @@ def stamp() -> dict[str, object]:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "..", ":!../validation/results")
-    # without the folder of the runs, which is one machine's
-    arguments = [a for a, before in zip(sys.argv[1:], sys.argv, strict=False) if "--runs" not in (a, before)]
+    results = [f":!../{folder}/results" for folder in ("validation", "benchmarks")]
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "..", *results)
+    # without folders and interpreters, which are one machine's
+    private = {"--runs", "--python"}
+    arguments = [a for a, before in zip(sys.argv[1:], sys.argv, strict=False) if not private & {a, before}]
+    script = Path(sys.argv[0]).resolve()
     return {
         "commit": git("rev-parse", "--short", "HEAD") + ("+" if changed else ""),
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", f"validation/{Path(sys.argv[0]).name}", *arguments]),
+        "command": shlex.join(["python", f"{script.parent.name}/{script.name}", *arguments]),
         "cpus": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
