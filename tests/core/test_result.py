@@ -131,6 +131,12 @@ def test_failed_calibration_is_a_warning():
         .warnings[1]
         .startswith("expected coverage a, b: simulations held out")
     )
+    many = [
+        {**check, "name": f"tarp {name}", "p_value": p}
+        for name, p in zip("bcdefg", 10.0 ** -np.arange(4, 10), strict=True)
+    ]
+    (warning,) = Result({("a",): gaussian()}, [{"coverage": coverage, "diagnostics": many}]).warnings
+    assert warning.startswith("tarp g and 6 more: simulations held out") and "(p = 1e-09 at worst)" in warning
     coverage["a"]["passed"] = True
     assert Result({("a",): gaussian()}, [{"coverage": coverage}]).warnings == []
 

@@ -21,6 +21,8 @@ FEW_SAMPLES = 400
 """effective samples below which quantiles in the tails are rough: a 5% quantile to a fifth of its probability"""
 OPTIONAL = ("log_evidence", "independent")
 """what a marginal may have beside its arrays"""
+MOST_ALONE = 5
+"""failed checks that are warned of one by one; more are told as one"""
 HALF = 0.5
 MOST_SAMPLES = 10_000_000
 """of a marginal that is read from a file"""
@@ -199,10 +201,12 @@ class Result:
             if name in self.names and not c["passed"]
         }
         p_of |= {check["name"]: check["p_value"] for check in last.get("diagnostics", ()) if not check["passed"]}
+        rest = len(p_of) - 1 if len(p_of) > MOST_ALONE else 0
+        told = [min(p_of.items(), key=lambda found: found[1])] if rest else p_of.items()
         wrong = [
-            f"{name}: simulations held out say that the posterior is not right (p = {p:.0e}); more steps or more "
-            f"simulations in the last round should mend it"
-            for name, p in p_of.items()
+            f"{name}{f' and {rest} more' * bool(rest)}: simulations held out say that the posterior is not right "
+            f"(p = {p:.0e}{' at worst' * bool(rest)}); more steps or more simulations in the last round should mend it"
+            for name, p in told
         ]
         unlike = [
             f"{check['name']}: the observation is not like the model's data (p = {check['p_value']:.0e}), most of all "
