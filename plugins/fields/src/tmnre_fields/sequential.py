@@ -30,6 +30,8 @@ from tmnre_fields.posterior import Posterior
 from tmnre_fields.simulations import Simulations, simulate, train
 from tmnre_fields.tempering import solve
 
+SCALARS = ("mean", "rms")
+"""what marginals there are of a component: its mean and standard deviation over pixels"""
 # the model's own tensors (beam, masks, spectra) are not moved to another device yet
 TRAINING = Training(batch_size=32, validation_fraction=0.05, warm_learning_rate=3e-4, accelerator="cpu")
 
@@ -72,6 +74,8 @@ class Found:
     mean_modes: np.ndarray
     draw_modes: np.ndarray
     """(S, C, *mode_shape)"""
+    scalars: np.ndarray
+    """mean and standard deviation over pixels (all draws, C, 2)"""
     rounds: tuple[tuple[np.ndarray, np.ndarray], ...]
     """(mean, sd) of every round"""
 
@@ -276,6 +280,7 @@ class FieldRounds(Procedure):
             draws=fields[: course.kept].numpy(),
             mean_modes=mean.numpy(),
             draw_modes=modes[: course.kept].numpy(),
+            scalars=_scalars(fields).numpy(),
         )
 
     @staticmethod
@@ -289,22 +294,30 @@ class FieldRounds(Procedure):
 
     def _scalars(self, found: Found) -> dict[tuple[str, ...], MarginalPosterior]:
         """Posterior of every component's mean and standard deviation over pixels, from the draws."""
-        axes = tuple(range(2, found.draws.ndim))
-        values = {}
-        for i, component in enumerate(self.model.components):
-            values[f"{component.name}_mean"] = found.draws.mean(axes)[:, i]
-            values[f"{component.name}_rms"] = found.draws.std(axes)[:, i]
-        equal = np.zeros(len(found.draws))
-        return {(name,): MarginalPosterior((name,), v[:, None].astype(float), equal) for name, v in values.items()}
+        equal = np.zeros(len(found.scalars))
+        return {
+            (f"{component.name}_{what}",): MarginalPosterior(
+                (f"{component.name}_{what}",), found.scalars[:, i, j, None].astype(float), equal, equal
+            )
+            for i, component in enumerate(self.model.components)
+            for j, what in enumerate(SCALARS)
+        }
 
     def _true_scalars(self) -> dict[str, float]:
         if self.truth is None:
             return {}
-        fields = self.model.response.sky.fields(self.truth).numpy()
-        out = {}
-        for component, values in zip(self.model.components, fields, strict=True):
-            out |= {f"{component.name}_mean": float(values.mean()), f"{component.name}_rms": float(values.std())}
-        return out
+        (values,) = _scalars(self.model.response.sky.fields(self.truth)[None]).tolist()
+        return {
+            f"{component.name}_{what}": value
+            for component, both in zip(self.model.components, values, strict=True)
+            for what, value in zip(SCALARS, both, strict=True)
+        }
+
+
+def _scalars(fields: Tensor) -> Tensor:
+    """SCALARS (S, C, 2) of fields (S, C, *grid)."""
+    pixels = fields.flatten(2)
+    return torch.stack([pixels.mean(2), pixels.std(2, correction=0)], dim=2)
 
 
 def _in_parts(net: InformationNet, held: Simulations, x: Tensor, white: Tensor, size: int = 50) -> Tensor:

@@ -1,0 +1,44 @@
+"""What the rounds of a field report of it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+from tmnre import Place
+from tmnre import settings as typed
+from tmnre.plugin import find_recipe
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    recipe = find_recipe("fields/separation")
+    small = ["--course.draws=30", "--course.kept=4", "--course.simulations=[100]", "--course.steps=[5]"]
+    work = recipe.build(typed.parse(recipe, [*small, "--course.thresholds=[]"], preset="smoke"))
+    folder = tmp_path_factory.mktemp("separation")
+    return work, work.run(Place(folder, progress=partial(tqdm, disable=True), say=lambda _: None)), folder
+
+
+def test_marginals_are_of_all_draws_not_of_those_kept(run):
+    work, result, folder = run
+    with np.load(folder / "draws" / "draws.npz") as saved:
+        kept = saved["draws"]
+    assert len(kept) == 4
+    for i, component in enumerate(work.model.components):
+        pixels = kept[:, i].reshape(4, -1)
+        for what, values in (("mean", pixels.mean(1)), ("rms", pixels.std(1))):
+            marginal = result[f"{component.name}_{what}"]
+            assert marginal.samples.shape == (30, 1) and marginal.effective_sample_size == pytest.approx(30)
+            np.testing.assert_allclose(marginal.samples[:4, 0], values, rtol=1e-4, atol=1e-6)
+            (truth,) = work.model.response.sky.fields(work.truth[None]).numpy()
+            expected = truth[i].mean() if what == "mean" else truth[i].std()
+            assert result.truth[f"{component.name}_{what}"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_few_draws_are_not_blamed_on_a_wide_region(run):
+    _, result, _ = run
+    (warning,) = result.warnings
+    assert "30 effective samples" in warning and "more draws would settle them" in warning
