@@ -74,7 +74,12 @@ def beside_4fgl(found: dict | None) -> str:
     ]
     for key, head in (("completeness", "4FGL-DR3 sources"), ("purity", "detections")):
         rows = [
-            [f"{one['low']:.2g} to {one['high']:.2g}", one["number"], *shares(one), mock["share"]]
+            [
+                f"{one['low']:.2g} to {one['high']:.2g}",
+                one["number"],
+                *shares(one),
+                "" if mock["share"] is None else mock["share"],
+            ]
             for one, mock in zip(listed[key], mocks[key], strict=True)
         ]
         parts.append(table(["flux, 1 to 100 GeV", head, key, "error", "expected of these", f"mock {key}"], rows))

@@ -141,7 +141,7 @@ class FermiDetections(Procedure):
             }
         }
         self._shown = {"ratio": ratio[0, 1].numpy(), "found": found, "matches": matches}
-        return replace(result, extra={**result.extra, **extra})
+        return replace(result, extra={**result.extra, **extra}, shown=self.simulator.prior.names)
 
     def figures(self, result: Result, folder: Path) -> None:
         """Those of the analysis, detections.png and completeness.png."""
