@@ -57,18 +57,23 @@ def trained(procedure: FieldRounds, folder: Path) -> tuple[InformationNet, dict[
     model, course, settings = procedure.model, procedure.course, procedure.training
     path = folder / f"network_{model.response.sky.pixels}.pt"
 
-    def make() -> InformationNet:
+    def make() -> dict[str, object]:
         generator = torch.Generator().manual_seed(0)
         simulations = simulate(model, course.simulations[0], generator)
         rows = slice(0, course.fitted)
         torch.manual_seed(0)
         net = InformationNet(model, simulations.z[rows], simulations.x(rows, generator), procedure.network)
         train(net, simulations, settings, steps=course.steps[0], seed=0)
-        return net
+        # two simulations are enough for the shapes
+        return {"state": net.state_dict(), "z": simulations.z[:2].clone(), "x": simulations.x(slice(0, 2), generator)}
 
     if not path.exists():
-        torch.save(timed(make), path)
-    return torch.load(path, weights_only=False)
+        made, seconds = timed(make)
+        torch.save({**made, "seconds": seconds}, path)
+    saved = torch.load(path, weights_only=True)
+    net = InformationNet(model, saved["z"], saved["x"], procedure.network)
+    net.load_state_dict(saved["state"])
+    return net.eval(), saved["seconds"]
 
 
 class Peer:
