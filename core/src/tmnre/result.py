@@ -24,6 +24,7 @@ OPTIONAL = ("log_evidence", "independent")
 MOST_ALONE = 5
 """failed checks that are warned of one by one; more are told as one"""
 HALF = 0.5
+"""of a prior, that data have to leave at most, and of a density's maximum, that has to be exceeded at a prior's end"""
 MOST_SAMPLES = 10_000_000
 """of a marginal that is read from a file"""
 WIDE = "the region is much wider than the posterior, and another round would narrow it"
