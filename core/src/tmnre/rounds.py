@@ -51,6 +51,8 @@ from tmnre.train import fit
 from tmnre.truncate import tighten
 
 POSTERIOR_SAMPLES = 100_000
+LEAST_POOL = 4
+"""points a dimension that tell the shape of a region"""
 FAILURES_KEPT = 20
 FEW = 64
 """simulations to tell shapes from where all of a round have been discarded"""
@@ -68,6 +70,8 @@ class Trained:
     next_region: Box
     x: Tensors | None = None
     z: torch.Tensor | None = None
+    pool: np.ndarray | None = None
+    """u (P, D) spread over the next region, where it is hard to draw from"""
 
     @cached_property
     def estimator(self) -> RatioEstimator:
@@ -162,7 +166,7 @@ class Rounds:
     def _round(self, number: int, region: Box, stage: Stage, last: Trained | None, *, polish: bool) -> Trained:
         folder = self.folder / "rounds" / f"{number:02d}"
         if is_done(folder, self.say):
-            return self._finished(folder, number, region)
+            return self._finished(folder, number, region, last)
         folder.mkdir(parents=True, exist_ok=True)
         watch = _Stopwatch()
         keep = partial(in_region, self.simulator, region)
@@ -182,7 +186,8 @@ class Rounds:
         for window, n in enumerate(windows):
             if window:
                 self.store.discard(self.store.shards(number + 1, from_round=number))
-            self._simulate(number, region, n, first=sum(windows[:window]) // self.analysis.shard_size)
+            first = sum(windows[:window]) // self.analysis.shard_size
+            self._simulate(number, region, n, first, last)
             watch.lap("simulate")
             selection = self.store.select(self.store.shards(before_round=number + 1), keep, total)
             draws = Draws(self.simulator, region, selection.u, self._rows(selection), self.asked.targets, seed=seed)
@@ -241,7 +246,8 @@ class Rounds:
         }
         watch.lap("evaluate")
         record["seconds"] = {part: round(seconds, 2) for part, seconds in watch.seconds.items()}
-        trained = Trained(members, reduction, record, tightened.region, x_o, z)
+        pool = self._pool(tightened.region, z)
+        trained = Trained(members, reduction, record, tightened.region, x_o, z, pool)
         self._write(folder, trained, [point for curve in curves for point in curve])
         self.say(
             f"round {number}: region kept {tightened.kept:.3g} of its volume, "
@@ -280,7 +286,19 @@ class Rounds:
                 curves.append([{**point, "member": order} for point in curve])
         return members, curves
 
-    def _simulate(self, number: int, region: Box, n: int, first: int = 0) -> None:
+    def _pool(self, region: Box, z: torch.Tensor) -> np.ndarray | None:
+        """u (P, D) of targets z (S, T) of a wider region that are in this one, if contours and derived quantities
+        bound it."""
+        prior = self.simulator.prior
+        if not (region.contours and region.derived and prior.keys() <= set(self.asked.targets)):
+            return None
+        u = z[:, [self.asked.targets.index(name) for name in prior.names]].numpy()
+        simulated = [i for i, name in enumerate(prior.names) if name not in self.simulator.redrawn]
+        u = u[np.unique(u[:, simulated], axis=0, return_index=True)[1]]
+        u = u[in_region(self.simulator, region, u)]
+        return u if len(u) >= LEAST_POOL * len(simulated) else None
+
+    def _simulate(self, number: int, region: Box, n: int, first: int, last: Trained | None) -> None:
         simulate(
             self.simulator,
             self.store,
@@ -289,6 +307,7 @@ class Rounds:
             round_number=number,
             seed=self.analysis.seed,
             first=first,
+            pool=last and last.pool,
             executor=self.executor,
             workers=self.analysis.workers,
             shard_size=self.analysis.shard_size,
@@ -322,6 +341,7 @@ class Rounds:
             "reduction": trained.reduction,
             "x": trained.x,
             "z": trained.z,
+            "pool": None if trained.pool is None else torch.from_numpy(trained.pool),
             "live": {" , ".join(k): torch.from_numpy(c.live) for k, c in trained.next_region.contours.items()},
         }
         write_whole(folder / "checkpoint.pt", lambda path: torch.save(state, path))
@@ -329,14 +349,14 @@ class Rounds:
         write_json(folder / "region.json", trained.record)
         mark_done(folder, ("checkpoint.pt", "training.json", "region.json"))
 
-    def _finished(self, folder: Path, number: int, region: Box) -> Trained:
+    def _finished(self, folder: Path, number: int, region: Box, last: Trained | None) -> Trained:
         """A finished round from its folder; the network's shape follows from the data, the weights from the file."""
         record = read_json(folder / "region.json")
         state = torch.load(folder / "checkpoint.pt", weights_only=True)
-        self._simulate(number, region, record["simulated"])  # only what has been damaged
+        self._simulate(number, region, record["simulated"], 0, last)  # only what has been damaged
         keep = partial(in_region, self.simulator, region)
         selection = self.store.select(self.store.shards(before_round=number + 1), keep, 256)
-        u, stored = (selection.u, selection.load()) if len(selection.u) else self._few(number, region)
+        u, stored = (selection.u, selection.load()) if len(selection.u) else self._few(number, region, last)
         draws = Draws(self.simulator, region, u, InMemory(stored), self.asked.targets, seed=0)
         reduction = state["reduction"]
         draws.simulator = self.simulator.reduced(reduction) if reduction else self.simulator
@@ -346,15 +366,16 @@ class Rounds:
         estimator.load_state_dict(state["estimator"])
         self.say(f"round {number}: finished before, read from {folder}")
         next_region = self._next_region(region, estimator, state, record["next_region"])
-        return Trained(members, reduction, record, next_region, state["x"], state["z"])
+        pool = None if state.get("pool") is None else state["pool"].numpy()
+        return Trained(members, reduction, record, next_region, state["x"], state["z"], pool)
 
     def _new_members(self, number: int, draws: Draws, seed: int, **how: int) -> list[list[RatioEstimator]]:
         joints = self.asked.joints_of(self.analysis.stages[number])
         return new_members(self.analysis, draws, self.asked.alone, joints, seed, **how)
 
-    def _few(self, number: int, region: Box) -> tuple[np.ndarray, Arrays]:
-        how = self.analysis
-        return few(self.simulator, region, FEW, round_number=number, seed=how.seed, max_failed=how.max_failed)
+    def _few(self, number: int, region: Box, last: Trained | None) -> tuple[np.ndarray, Arrays]:
+        how = {"round_number": number, "seed": self.analysis.seed, "max_failed": self.analysis.max_failed}
+        return few(self.simulator, region, FEW, pool=last and last.pool, **how)
 
     def _next_region(self, region: Box, estimator: RatioEstimator, state: dict, plain: dict) -> Box:
         contours = {}

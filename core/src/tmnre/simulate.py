@@ -18,6 +18,7 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
+from tmnre.nested import uniform
 from tmnre.region import Box
 from tmnre.simulator import Arrays, Simulator
 from tmnre.store import Store
@@ -43,11 +44,24 @@ def in_region(simulator: Simulator, region: Box, u: np.ndarray) -> np.ndarray:
     return inside
 
 
-def draw(simulator: Simulator, region: Box, n: int, rng: np.random.Generator, *, max_tries: int = 2000) -> np.ndarray:
+def draw(
+    simulator: Simulator,
+    region: Box,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    pool: np.ndarray | None = None,
+    max_tries: int = 2000,
+) -> np.ndarray:
     """u (n, D) in the region, uniform but for the redrawn parameters.
+
+    pool (P, D) : points spread over all of the region; without them a region that bounds on derived quantities cut out
+    of contours, where these reach far beyond, is drawn from at the price of one point in many
 
     Raises SimulationError when fewer than one proposal in `max_tries` satisfies the bounds on derived quantities.
     """
+    if pool is not None:
+        return _drawn_about(pool, simulator, region, n, rng)
     accepted = np.empty((0, len(simulator.prior)))
     tried = 0
     while len(accepted) < n:
@@ -60,6 +74,22 @@ def draw(simulator: Simulator, region: Box, n: int, rng: np.random.Generator, *,
                 f"check that prior and constraints overlap"
             )
     return accepted[:n]
+
+
+def _drawn_about(pool: np.ndarray, simulator: Simulator, region: Box, n: int, rng: np.random.Generator) -> np.ndarray:
+    """The same by `uniform`, of all simulated parameters together."""
+    prior, redrawn = simulator.prior, simulator.redrawn
+    columns = prior.columns(tuple(name for name in prior.names if name not in redrawn))
+
+    def whole(v: np.ndarray) -> np.ndarray:
+        u = np.empty((len(v), len(prior)))
+        u[:, columns] = v
+        u[:, prior.columns(redrawn)] = region.spread(np.full((len(v), len(redrawn)), 0.5), redrawn)
+        return u
+
+    u = whole(uniform(lambda v: in_region(simulator, region, whole(v)), pool[:, columns], n, rng))
+    u[:, prior.columns(redrawn)] = region.spread(rng.random((n, len(redrawn))), redrawn)
+    return u
 
 
 class _Tally:
@@ -90,6 +120,7 @@ class _Task:
     seed: int
     round_number: int
     max_failed: float
+    pool: np.ndarray | None = None
 
     def run(self, number: int, n: int) -> tuple[int, list[Failure]]:
         """Simulate and write one shard of n rows."""
@@ -104,7 +135,7 @@ class _Task:
         tally = _Tally(self.max_failed, f"shard {number}")
         u_parts, stored_parts, done = [], [], 0
         while done < n:
-            u = draw(self.simulator, self.region, n - done, rng)
+            u = draw(self.simulator, self.region, n - done, rng, pool=self.pool)
             stored, good = self._attempt(self.simulator.prior.from_cube(u), noise, tally)
             if good.any():
                 u_parts.append(u[good])
@@ -140,10 +171,17 @@ class _Task:
 
 
 def few(
-    simulator: Simulator, region: Box, n: int, *, round_number: int, seed: int, max_failed: float = 0.05
+    simulator: Simulator,
+    region: Box,
+    n: int,
+    *,
+    round_number: int,
+    seed: int,
+    pool: np.ndarray | None = None,
+    max_failed: float = 0.05,
 ) -> tuple[np.ndarray, Arrays]:
     """u (n, D) and stored arrays (n, ...) of simulations that are not kept."""
-    u, stored, _ = _Task(simulator, None, region, seed, round_number, max_failed).make(0, n)
+    u, stored, _ = _Task(simulator, None, region, seed, round_number, max_failed, pool).make(0, n)
     return u, stored
 
 
@@ -193,6 +231,7 @@ def simulate(
     round_number: int,
     seed: int,
     first: int = 0,
+    pool: np.ndarray | None = None,
     executor: Executor | None = None,
     workers: int | None = 1,
     shard_size: int = 500,
@@ -200,6 +239,8 @@ def simulate(
     progress: Callable[..., tqdm] = tqdm,
 ) -> None:
     """Bring the store to n simulations of this round, in shards from number `first` on; whole ones there are kept.
+
+    pool (P, D) : as of `draw`
 
     On `executor` where one is given (its workers must see the store's folder), else in `workers` processes, or in this
     process with workers=1.
@@ -213,7 +254,7 @@ def simulate(
     tally = _Tally(max_failed, f"round {round_number}")
     for manifest in (m for m, found in zip(manifests, there, strict=True) if found):
         tally.add(manifest["tried"], manifest["failures"])
-    task = _Task(simulator, store, region, seed, round_number, max_failed)
+    task = _Task(simulator, store, region, seed, round_number, max_failed, pool)
     workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
     with progress(total=n, initial=n - sum(sizes[i] for i in missing), desc="simulating", unit="sim") as bar:
         if executor is None and workers == 1:
