@@ -365,7 +365,7 @@ SOUND = MarginalPosterior(("a",), DRAWS, np.zeros(2000))
 
 def test_smoke_runs_what_is_sound():
     assert list(smoke_runs(("toy/line", RECIPE, build(Settings())))) == []
-    assert list(smoke_runs(("toy/steps", RECIPE, Steps(Result({("a",): SOUND}, extra={"found": 1}))))) == []
+    assert list(smoke_runs(("toy/steps", RECIPE, Steps(Result({("a",): SOUND}, extra={"found": 1}, further_simulations=1))))) == []
 
 
 class Leaving(Uniform):
@@ -381,6 +381,7 @@ class Leaving(Uniform):
         (Steps(Result({("a",): SOUND}, extra={"found": {1, 2}})), "which cannot hold it"),
         (Steps(Result({("a",): SOUND}, extra={"found": float("nan")})), "which is no JSON"),
         (Steps(Result({})), "neither marginals nor anything else"),
+        (Steps(Result({("a",): SOUND})), "counts no simulations"),
         (Steps(Result({("a",): replace(SOUND, samples=DRAWS * np.inf)})), "are not finite"),
         (analysis(simulator(prior=Prior(**{**Line.prior, "a": Leaving(-1, 1)}))), "outside its prior 0.5 to 1"),
     ],

@@ -164,7 +164,8 @@ def _tell(result: Result, console: Console, out: Path) -> None:
         console.say(f"{parameter:22s} {found['median']:10.4g} {f'[{low:.4g}, {high:.4g}]':>24s}{truth}")
     for warning in result.warnings:
         console.warn(warning)
-    cost = f"{result.simulations:,} simulations in {len(result.rounds)} rounds; " if result.rounds else ""
+    rounds = f" in {len(result.rounds)} rounds" if result.rounds and not result.further_simulations else ""
+    cost = f"{result.simulations:,} simulations{rounds}; " if result.simulations else ""
     console.say(f"\n{cost}open {out / 'report.html'}")
 
 

@@ -156,6 +156,7 @@ class Result:
 
     curves: training curve of each round, [{"step", "train", "validation", "member"}].
     extra: what else a procedure found, by name, in what JSON knows; written to summary.json.
+    further_simulations: runs of a simulator beside those of `rounds`, by a procedure that has other uses for them.
     shown: names in the triangle figure, in order, where not all.
 
     >>> result["a"].interval(0.9)              # doctest: +SKIP
@@ -169,6 +170,7 @@ class Result:
     curves: list[list[dict[str, float]]] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)
     shown: tuple[str, ...] | None = None
+    further_simulations: int = 0
 
     def __getitem__(self, names: str | tuple[str, ...]) -> MarginalPosterior:
         key = (names,) if isinstance(names, str) else tuple(names)
@@ -237,8 +239,8 @@ class Result:
 
     @property
     def simulations(self) -> int:
-        """Number of runs of the costly simulator, all rounds together."""
-        return sum(record["simulated"] for record in self.rounds)
+        """Number of runs of the costly simulator, all rounds and further ones together."""
+        return sum(record["simulated"] for record in self.rounds) + self.further_simulations
 
     def plot(self, path: Path | str | None = None) -> Figure:
         """Triangle figure of the 1-d and 2-d marginals (matplotlib Figure), written to `path` if given."""

@@ -38,6 +38,8 @@ def smoke_runs(subject: tuple[str, Recipe, Analysis | Procedure]) -> Iterator[st
             return
         if not result.marginals and not result.extra:
             yield "the result holds neither marginals nor anything else"
+        if not result.simulations:
+            yield "the result counts no simulations; give a procedure's Result its rounds or further_simulations"
         if isinstance(work, Analysis):
             yield from _bounds_are_respected(work, result, out)
         json.loads((out / "summary.json").read_text(), parse_constant=_no_constant)

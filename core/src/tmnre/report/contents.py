@@ -79,7 +79,7 @@ def _contents(folder: Path, meta: Mapping[str, Any], config: str) -> dict[str, A
         "warnings": warnings,
         "failures": [f for a in analyses for r in a["records"] for f in r.get("failures", ())][:5],
         "few": [name for name, n in summary.get("effective_samples", {}).items() if n < 100],
-        "simulations": sum(r["simulated"] for a in analyses for r in a["records"]),
+        "simulations": summary.get("simulations", sum(r["simulated"] for a in analyses for r in a["records"])),
         "sessions": meta.get("sessions", []),
         "wall_s": sum(session["wall_s"] for session in meta.get("sessions", ())),
         "extra": [_extra(name, value) for name, value in summary.items() if name not in OWN],

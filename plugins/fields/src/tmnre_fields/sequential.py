@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +126,11 @@ class FieldRounds(Procedure):
             self.write_maps(self._found, place.folder)
         curves = [curve for folder in folders if (curve := read_json(folder / "curve.json"))]
         extra = {"fields": record}
+        fields = sum(entry["simulations"] for entry in record["rounds"]) + self.course.held_out
         if spectrum is not None:
-            return Result(spectrum.marginals, spectrum.rounds, spectrum.truth, spectrum.labels, curves, extra)
-        return Result(self._scalars(self._found), [], self._true_scalars(), curves=curves, extra=extra)
+            return replace(spectrum, curves=curves, extra=extra, further_simulations=fields)
+        scalars, truth = self._scalars(self._found), self._true_scalars()
+        return Result(scalars, [], truth, curves=curves, extra=extra, further_simulations=fields)
 
     def figures(self, result: Result, folder: Path) -> None:
         if self.draw_figures is not None:

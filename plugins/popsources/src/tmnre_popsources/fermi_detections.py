@@ -141,7 +141,10 @@ class FermiDetections(Procedure):
             }
         }
         self._shown = {"ratio": ratio[0, 1].numpy(), "found": found, "matches": matches}
-        return replace(result, extra={**result.extra, **extra}, shown=self.simulator.prior.names)
+        skies = len(theta) + self.effort.skies
+        return replace(
+            *(result,), extra={**result.extra, **extra}, shown=self.simulator.prior.names, further_simulations=skies
+        )
 
     def figures(self, result: Result, folder: Path) -> None:
         """Those of the analysis, detections.png and completeness.png."""

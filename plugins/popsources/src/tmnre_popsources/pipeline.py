@@ -113,7 +113,6 @@ class DetectionIsTruncation(Procedure):
         made = catalogue.table(found, flux_unit=self.flux_unit, log_fluxes=self.threshold.log_fluxes)
         catalogue.write(place.folder / "catalogue.fits", made)
         self._write(place.folder / "posteriors.npz", every)
-        rounds = sub.last.record
         extra = {
             "detections": len(found.row),
             "threshold": {"flux": self.threshold.flux, "log_r1": self.threshold.log_r1},
@@ -126,7 +125,12 @@ class DetectionIsTruncation(Procedure):
             },
         }
         self._shown = {"found": found, "network": network, "seen": seen, "every": every, "trials": trials}
-        return Result(every["combined"], [rounds], self.truth, self.labels, [], extra)
+        effort = self.effort
+        further = effort.detection_batch * effort.detection_steps + effort.trial_maps
+        further += sum(record["simulated"] for ratio in (detected, direct) for record in ratio.rounds)
+        return Result(
+            *(every["combined"], list(sub.rounds), self.truth, self.labels), extra=extra, further_simulations=further
+        )
 
     def figures(self, result: Result, folder: Path) -> None:
         if self.draw is not None:
@@ -189,8 +193,8 @@ class DetectionIsTruncation(Procedure):
         )
 
     def _learned(self, rounds: Rounds) -> JointRatio:
-        rounds.run()
-        return JointRatio(rounds.last.estimator, rounds.last.record["region"]["cube"], self.prior.names, rounds.last)
+        records = rounds.run().rounds
+        return JointRatio(rounds.last.estimator, records[-1]["region"]["cube"], self.prior.names, records)
 
     def _detected(
         self, place: Place, seen: sensitivity.Sensitivity, found: Detections, regions: Regions

@@ -15,7 +15,9 @@ weight p3 r / (p3 + p4), which is bounded wherever either of the two covers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,19 +25,18 @@ from torch import Tensor
 
 from tmnre import MarginalPosterior, Prior
 from tmnre.ratio import RatioEstimator
-from tmnre.rounds import Trained
 from tmnre.simulator import Tensors
 
 
 @dataclass(frozen=True)
 class JointRatio:
     """A learned joint ratio of parameters: its estimator, the box {name: (low, high)} in the cube it was learned in,
-    and the round it is from."""
+    and the records of the rounds that led to it."""
 
     estimator: RatioEstimator
     cube: dict[str, tuple[float, float]]
     names: tuple[str, ...]
-    last: Trained | None = None
+    rounds: Sequence[dict[str, Any]] = ()
 
     @property
     def log_prior(self) -> float:

@@ -123,7 +123,7 @@ class Overlapping(Procedure):
                 table[name] |= {"truth": truth, "off_sd": (median - truth) / marginal.sd}
             if f"{name}_A" in result.names:
                 table[name]["width_of_both_over_single"] = result[f"{name}_A"].sd / marginal.sd
-        return replace(result, extra={"single_signal_fit": table, "single_simulations": alone.simulations})
+        return replace(result, extra={"single_signal_fit": table}, further_simulations=alone.simulations)
 
 
 def simulators(settings: Settings) -> OverlappingBinaries:

@@ -73,7 +73,7 @@ class Search(Procedure):
         self.log_r = torch.from_numpy(np.load(found / "log_r.npy"))
         extra = {"subhalo": read_json(found / "verdict.json")}
         self.export(place.folder, lens, extra["subhalo"])
-        return Result(lens.marginals, lens.rounds, lens.truth, lens.labels, lens.curves, extra)
+        return replace(lens, extra=extra, further_simulations=self.recognition.simulations + self.recognition.mocks)
 
     def simulate(self, folder: Path, region: np.ndarray) -> None:
         """Targeted simulations; those held aside last."""
