@@ -365,7 +365,8 @@ SOUND = MarginalPosterior(("a",), DRAWS, np.zeros(2000))
 
 def test_smoke_runs_what_is_sound():
     assert list(smoke_runs(("toy/line", RECIPE, build(Settings())))) == []
-    assert list(smoke_runs(("toy/steps", RECIPE, Steps(Result({("a",): SOUND}, extra={"found": 1}, further_simulations=1))))) == []
+    sound = Result({("a",): SOUND}, extra={"found": 1}, further_simulations=1)
+    assert list(smoke_runs(("toy/steps", RECIPE, Steps(sound)))) == []
 
 
 class Leaving(Uniform):

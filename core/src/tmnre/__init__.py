@@ -18,7 +18,7 @@ _HOME = {
     ),
     "inference": ("infer",),
     "plugin": ("Plugin", "RecipeEntry"),
-    "procedure": ("Place", "Procedure"),
+    "procedure": ("AfterAnalysis", "Place", "Procedure"),
     "prior": (
         *("Prior", "Distribution", "Uniform", "LogUniform", "PowerLaw", "Normal", "Truncated"),
         *("Sine", "Cosine", "Quantile"),
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         Truncated,
         Uniform,
     )
-    from tmnre.procedure import Place, Procedure
+    from tmnre.procedure import AfterAnalysis, Place, Procedure
     from tmnre.recipe import Recipe
     from tmnre.region import Box
     from tmnre.result import MarginalPosterior, Result

@@ -13,7 +13,7 @@ A recipe's `build` returns an `Analysis` where the rounds are all there is to do
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from tqdm import tqdm
 from tmnre.resume import is_done, mark_done
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tmnre.analysis import Analysis
     from tmnre.result import Result
     from tmnre.rounds import Rounds
@@ -81,10 +83,12 @@ class Procedure:
     ----------
     seed : of everything random in it.
     workers : simulator processes; 1: this process; None: one per CPU.
+    observation : the data by name, for their figure and for their checksums in meta.json; None: not said.
     """
 
     seed: int = 0
     workers: int | None = 1
+    observation: Mapping[str, np.ndarray] | None = None
 
     def run(self, place: Place) -> Result:
         """Do the work in `place.folder`, where files of its own may be left; resumable step by step."""
@@ -92,3 +96,22 @@ class Procedure:
 
     def figures(self, result: Result, folder: Path) -> None:
         """Write figures to folder, after the core's own."""
+
+
+class AfterAnalysis(Procedure):
+    """One analysis and what comes after it: seed, workers and data are the analysis'."""
+
+    analysis: Analysis
+
+    # read-only here, where the base class leaves them to be set
+    @property
+    def seed(self) -> int:  # type: ignore[override]
+        return self.analysis.seed
+
+    @property
+    def workers(self) -> int | None:  # type: ignore[override]
+        return self.analysis.workers
+
+    @property
+    def observation(self) -> Mapping[str, np.ndarray]:  # type: ignore[override]
+        return self.analysis.observation

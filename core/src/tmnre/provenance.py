@@ -38,7 +38,7 @@ def provenance(
         "cpus": os.cpu_count(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "analysis": asked(work) if isinstance(work, Analysis) else {"procedure": _class(work)},
-        "data": data(getattr(work, "observation", None)),
+        "data": data(work.observation),
     }
 
 

@@ -186,7 +186,7 @@ def summary(result: Result) -> dict[str, Any]:
 def _draw_data(work: Analysis | Procedure, out: Path) -> None:
     from tmnre.figures import data_figure
 
-    figure = data_figure(getattr(work, "observation", None) or {})
+    figure = data_figure(work.observation or {})
     if figure is not None:
         (out / "figures").mkdir(exist_ok=True)
         write_whole(out / "figures" / "data.png", lambda path: figure.savefig(path, dpi=110))

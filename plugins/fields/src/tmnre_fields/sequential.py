@@ -108,6 +108,11 @@ class FieldRounds(Procedure):
     def __post_init__(self) -> None:
         self.x = self.model.checked(self.x)
 
+    @property
+    def observation(self) -> dict[str, np.ndarray]:
+        """The data {"x": (K, *sky.grid)}."""
+        return {"x": self.x.numpy()}
+
     def run(self, place: Place) -> Result:
         spectrum = place.analyse(self.spectrum, "spectrum") if self.spectrum is not None else None
         thetas = None if spectrum is None else spectrum[tuple(self.model.prior.names)]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tmnre import Analysis, Box, MarginalPosterior, Place, Procedure, Result
+from tmnre import AfterAnalysis, Analysis, Box, MarginalPosterior, Place, Result
 from tmnre.files import read_json, write_json, write_whole
 from tmnre.result import weighted_quantile
 from tmnre.rounds import Rounds
@@ -42,7 +42,7 @@ BILBY = (
 
 
 @dataclass(frozen=True)
-class ExactBinary(Procedure):
+class ExactBinary(AfterAnalysis):
     """An analysis of a `BinaryBlackHole` followed by exact draws.
 
     analysis : of an observation {"strain": ...}; its figures are drawn as well.
@@ -51,14 +51,6 @@ class ExactBinary(Procedure):
     analysis: Analysis
     about: About
     sampling: Sampling = field(default_factory=Sampling)
-
-    @property
-    def seed(self) -> int:
-        return self.analysis.seed
-
-    @property
-    def workers(self) -> int | None:
-        return self.analysis.workers
 
     def run(self, place: Place) -> Result:
         rounds = place.rounds(self.analysis, "learned")

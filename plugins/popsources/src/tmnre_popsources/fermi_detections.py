@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tmnre import Analysis, Place, Procedure, Result, Training
+from tmnre import AfterAnalysis, Analysis, Place, Result, Training
 from tmnre.descent import train_network
 from tmnre.files import write_whole
 from tmnre.machine import torch_threads
@@ -58,7 +58,7 @@ class Effort:
 
 
 @dataclass
-class FermiDetections(Procedure):
+class FermiDetections(AfterAnalysis):
     """The procedure; see the module.
 
     analysis : of the population; its simulator is a `SkySimulator`, its figures are drawn as well
@@ -72,18 +72,6 @@ class FermiDetections(Procedure):
     band_ratio: float
     effort: Effort = Effort()
     catalogue: Catalogued | None = None
-
-    @property
-    def seed(self) -> int:
-        return self.analysis.seed
-
-    @property
-    def workers(self) -> int | None:
-        return self.analysis.workers
-
-    @property
-    def observation(self) -> dict[str, np.ndarray]:
-        return self.analysis.observation
 
     @property
     def simulator(self) -> SkySimulator:

@@ -97,6 +97,10 @@ class DetectionIsTruncation(Procedure):
     seed: int = 0
     workers: int | None = 1
 
+    @property
+    def observation(self) -> dict[str, np.ndarray]:
+        return {"counts": self.counts}
+
     def run(self, place: Place) -> Result:
         observed = torch.as_tensor(self.counts, dtype=torch.float32)[None]
         with torch_threads(self.effort.training.threads):

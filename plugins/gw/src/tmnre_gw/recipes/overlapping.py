@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from bilby.core.prior import DeltaFunction
 
-from tmnre import Analysis, Place, Procedure, Recipe, Result, Training, Truncation
+from tmnre import AfterAnalysis, Analysis, Place, Recipe, Result, Training, Truncation
 from tmnre.result import weighted_quantile
 from tmnre_gw import binary
 from tmnre_gw.band import Band, Whitening
@@ -94,19 +94,15 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Overlapping(Procedure):
+class Overlapping(AfterAnalysis):
     """The fit of two binaries and, where asked for, that of one."""
 
     both: Analysis
     single: Analysis | None
 
     @property
-    def seed(self) -> int:
-        return self.both.seed
-
-    @property
-    def workers(self) -> int | None:
-        return self.both.workers
+    def analysis(self) -> Analysis:
+        return self.both
 
     def run(self, place: Place) -> Result:
         result = place.analyse(self.both, "both")

@@ -6,13 +6,25 @@ where the correlations of the posterior leave nothing, and training images there
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import numpy as np
 import torch
 
-from tmnre import Analysis, LogUniform, Place, Prior, Procedure, Recipe, Result, Stage, Training, Truncation, Uniform
+from tmnre import (
+    AfterAnalysis,
+    Analysis,
+    LogUniform,
+    Place,
+    Prior,
+    Recipe,
+    Result,
+    Stage,
+    Training,
+    Truncation,
+    Uniform,
+)
 from tmnre_lensing import coolest, figures, papers, regions
 from tmnre_lensing.camera import Camera
 from tmnre_lensing.embedding import lens_network
@@ -182,13 +194,10 @@ def analysis_of(settings: Settings) -> Analysis:
 
 
 @dataclass
-class Mock(Procedure):
+class Mock(AfterAnalysis):
     """The rounds, and what truncation did to their images."""
 
     analysis: Analysis
-
-    def __post_init__(self) -> None:
-        self.seed, self.workers = self.analysis.seed, self.analysis.workers
 
     @property
     def image(self) -> np.ndarray:
@@ -201,7 +210,7 @@ class Mock(Procedure):
         result = self.rounds.run()
         extra = {"truncation": regions.compare(self.rounds, result.rounds)}
         coolest.write(place.folder, result, simulator=self.analysis.simulator, image=self.image)
-        return Result(result.marginals, result.rounds, result.truth, result.labels, result.curves, extra)
+        return replace(result, extra=extra)
 
     def figures(self, result: Result, folder) -> None:
         """lens.png and truncation.png."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tmnre import Analysis, MarginalPosterior, Place, Prior, Procedure, Result, Training
+from tmnre import AfterAnalysis, Analysis, MarginalPosterior, Place, Prior, Result, Training
 from tmnre.descent import train_network
 from tmnre.files import read_json, write_json
 from tmnre_lensing import coolest, figures, regions
@@ -40,7 +40,7 @@ class Recognition:
 
 
 @dataclass
-class Search(Procedure):
+class Search(AfterAnalysis):
     """Main lens, targeted simulations, network, map."""
 
     analysis: Analysis
@@ -50,7 +50,6 @@ class Search(Procedure):
     reading: Reading
 
     def __post_init__(self) -> None:
-        self.seed, self.workers = self.analysis.seed, self.analysis.workers
         self.simulator: LensSimulator = self.analysis.simulator
 
     @cached_property
