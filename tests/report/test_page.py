@@ -147,7 +147,9 @@ def test_bibtex_is_read():
 
 def test_any_observation_is_drawn_or_left_out():
     waves = np.exp(1j * np.linspace(0, 9, 50)).reshape(2, 25)
-    drawn = data_figure({"image": np.ones((12, 9)), "strain": waves, "cube": np.ones((3, 4, 5)), "one": np.float32(1)})
-    assert [axis.get_title() for axis in drawn.axes if axis.get_title()] == ["image", "strain"]
+    arrays = {"image": np.ones((12, 9)), "cube": np.ones((5, 4, 5)), "one": np.float32(1), "bands": np.ones((2, 9, 9))}
+    drawn = data_figure({**arrays, "strain": waves})
+    titles = [axis.get_title() for axis in drawn.axes if axis.get_title()]
+    assert titles == ["image", "bands, 0", "bands, 1", "strain"]
     assert np.allclose(drawn.axes[-1].lines[0].get_ydata(), 1)  # of complex data the modulus
     assert data_figure({"one": np.float32(1), "names": np.array(["a", "b"])}) is None

@@ -173,7 +173,8 @@ def training_figure(curves: Sequence[Curve]) -> Figure:
 
 
 def data_figure(observation: Mapping[str, np.ndarray]) -> Figure | None:
-    """The observation as it was given, a panel an array: images, and lines of what is one-dimensional or has few rows.
+    """The observation as it was given, a panel an array: images, up to four in a stack, and lines of what is
+    one-dimensional or has few rows.
 
     Of complex arrays the modulus.  None where nothing can be drawn; a single number is no picture.
     """
@@ -181,8 +182,12 @@ def data_figure(observation: Mapping[str, np.ndarray]) -> Figure | None:
     for name, values in observation.items():
         array = np.squeeze(np.asarray(values))
         array = np.abs(array) if array.dtype.kind == "c" else array
-        if array.ndim in (1, 2) and array.size > 1 and array.dtype.kind in "buif":
+        if array.dtype.kind not in "buif" or array.size < 2:
+            continue
+        if array.ndim in (1, 2):
             drawn[name] = array.astype(float)
+        elif array.ndim == 3 and len(array) <= 4:
+            drawn |= {f"{name}, {i}": plane.astype(float) for i, plane in enumerate(array)}
     if not drawn:
         return None
     columns = min(3, len(drawn))
