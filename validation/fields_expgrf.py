@@ -132,7 +132,7 @@ def main() -> None:
             found = procedure._found
             sequential.append((found.mean[0], found.sd[0]))
             rounds.append(result.extra["fields"]["rounds"])
-        net = procedure.estimate(first / "rounds" / "00")
+        net = procedure.network_of(first / "rounds" / "00")
         posterior = Posterior(procedure.information(net), procedure.model.power())
         sky = procedure.model.response.sky
         draws = sky.fields(posterior.draw(800, torch.Generator().manual_seed(number)))[:, 0]

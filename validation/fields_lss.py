@@ -73,7 +73,7 @@ def main() -> None:
             seconds.append(time.process_time() - began)
             sequential.append((procedure._found.mean[0], procedure._found.sd[0]))
             rounds.append(result.extra["fields"]["rounds"])
-        net = procedure.estimate(first / "rounds" / "00")
+        net = procedure.network_of(first / "rounds" / "00")
         posterior = Posterior(procedure.information(net), model.power())
         draws = sky.fields(posterior.draw(800, torch.Generator().manual_seed(number)))[:, 0]
         means.append(sky.fields(posterior.mean())[0, 0].numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -11,8 +11,9 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from tmnre import Analysis, MarginalPosterior, Place, Procedure, Result, Stage, Training, run
+from tmnre import AfterAnalysis, Analysis, MarginalPosterior, Place, Procedure, Result, Stage, Training, run
 from tmnre.descent import train_network
+from tmnre.estimate import estimate
 
 X = {"x": np.array([0.3, -0.2, 0.1, 0.4])}
 QUIET = {"progress": partial(tqdm, disable=True), "say": lambda _: None}
@@ -125,3 +126,23 @@ def test_rounds_keep_their_last_estimator_for_further_questions(linear_gaussian,
         log_r = last.estimator.log_ratio(last.x, last.z)[0]
         column = last.estimator.marginals.index(("a",))
         np.testing.assert_allclose(log_r[:, column].numpy(), result["a"].log_ratios, rtol=1e-6)
+
+
+@dataclass(frozen=True)
+class After(AfterAnalysis):
+    """An analysis and nothing else; run would fail."""
+
+    analysis: Analysis
+
+
+def test_an_estimate_runs_nothing_of_a_procedure(linear_gaussian):
+    with pytest.raises(ValueError, match="TwoSteps cannot tell what it would cost"):
+        estimate(TwoSteps(linear_gaussian))
+    stages = [Stage(300, steps=20), Stage(500, steps=40)]
+    work = After(Analysis(linear_gaussian, X, ["a"], stages=stages, seed=3, workers=2))
+    assert (work.seed, work.workers, work.observation) == (3, 2, X)
+    found = estimate(work)
+    assert not found.whole and found.simulations == 800 and found.steps == (60, 60)
+    both = replace(found, whole=True) + found
+    assert not both.whole and both.simulations == 1600 and both.steps == (120, 120) and both.rounds == 4
+    assert both.total_s[0] > found.total_s[0] > 0

@@ -42,3 +42,11 @@ def test_few_draws_are_not_blamed_on_a_wide_region(run):
     _, result, _ = run
     (warning,) = result.warnings
     assert "30 effective samples" in warning and "more draws would settle them" in warning
+
+
+def test_what_it_costs_is_told_without_running_it(run):
+    work, result, _ = run
+    found = work.estimate()
+    # 100 simulations, and 50 held out on which rounds are compared
+    assert found.whole and found.simulations == result.simulations == 150
+    assert found.rounds == 1 and found.steps == (5, 5) and found.total_s[0] > 5 * found.step_s > 0

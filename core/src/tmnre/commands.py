@@ -172,11 +172,10 @@ def _tell(result: Result, console: Console, out: Path) -> None:
 def _estimate(work: Any, known: argparse.Namespace) -> int:
     import json
 
-    from tmnre.estimate import estimate, first_analysis
+    from tmnre.estimate import estimate
     from tmnre.report.words import duration
 
-    analysis = first_analysis(work)
-    found = estimate(analysis, disk_gib=known.disk_gib)
+    found = estimate(work, disk_gib=known.disk_gib)
     if known.json:
         print(json.dumps(found.to_dict(), indent=2))
         return 0
@@ -195,8 +194,8 @@ def _estimate(work: Any, known: argparse.Namespace) -> int:
     }
     for what, said in lines.items():
         print(f"{what:12s} {said}")
-    if analysis is not work:
-        print("this is the first analysis of a procedure; what follows depends on its result and is not in it")
+    if not found.whole:
+        print("this is one analysis of a procedure, whose other steps are not in it")
     return 0
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from tmnre.analysis import Analysis, Stage
 from tmnre.descent import steps_between
-from tmnre.procedure import Place, Procedure
+from tmnre.procedure import Procedure
 from tmnre.rounds import Rounds
 from tmnre.simulator import adopt
 from tmnre.train import FIRST_CYCLE, MAX_STEPS, ROUGH_STEPS
@@ -53,6 +53,24 @@ class Estimate:
     train_s: tuple[float, float]
     rest_s: float
     """preparing, evaluating and checking, at least"""
+    whole: bool = True
+    """False: of an analysis that is a part of a procedure, without the rest of it"""
+
+    def __add__(self, other: Estimate) -> Estimate:
+        """Both, one after the other; a single simulation and a single step are the first's."""
+        low, high = (a + b for a, b in zip(self.steps, other.steps, strict=True))
+        low_s, high_s = (a + b for a, b in zip(self.train_s, other.train_s, strict=True))
+        return replace(
+            self,
+            rounds=self.rounds + other.rounds,
+            simulations=self.simulations + other.simulations,
+            disk_gib=self.disk_gib + other.disk_gib,
+            simulate_s=self.simulate_s + other.simulate_s,
+            steps=(low, high),
+            train_s=(low_s, high_s),
+            rest_s=self.rest_s + other.rest_s,
+            whole=self.whole and other.whole,
+        )
 
     @property
     def total_s(self) -> tuple[float, float]:
@@ -65,38 +83,14 @@ class Estimate:
         return {**asdict(self), "total_s": self.total_s}
 
 
-class _FoundError(Exception):
-    """Carries the first analysis of a procedure out of it."""
+def estimate(work: Analysis | Procedure, *, disk_gib: float | None = None) -> Estimate:
+    """Costs of an analysis, from a probe of some seconds; a disk budget bounds the disk.  A procedure tells its own.
 
-    def __init__(self, analysis: Analysis) -> None:
-        self.analysis = analysis
-
-
-@dataclass(frozen=True)
-class _Looking(Place):
-    """A place where a procedure gets no further than its first analysis."""
-
-    def rounds(self, analysis: Analysis, name: str = "") -> Any:
-        raise _FoundError(analysis)
-
-
-def first_analysis(work: Analysis | Procedure) -> Analysis:
-    """The analysis itself, or the first one that a procedure does.
-
-    Raises ValueError where a procedure does none.
+    Raises ValueError where a procedure cannot tell.
     """
-    if isinstance(work, Analysis):
-        return work
-    with tempfile.TemporaryDirectory(prefix="tmnre-") as folder:
-        try:
-            work.run(_Looking(Path(folder), progress=partial(tqdm, disable=True), say=lambda _: None))
-        except _FoundError as found:
-            return found.analysis
-    raise ValueError(f"{type(work).__name__} does no rounds whose cost could be estimated")
-
-
-def estimate(analysis: Analysis, *, disk_gib: float | None = None) -> Estimate:
-    """Costs of an analysis, from a probe of some seconds; a disk budget bounds the disk."""
+    if isinstance(work, Procedure):
+        return work.estimate(disk_gib=disk_gib)
+    analysis = work
     each_s, bytes_each = _simulation(analysis)
     batch = analysis.training.batch_size
     # one whole batch and its validation set, unless the simulator is too slow for that
@@ -128,6 +122,11 @@ def estimate(analysis: Analysis, *, disk_gib: float | None = None) -> Estimate:
         train_s=(float(train_s[0]), float(train_s[1])),
         rest_s=rest_s * len(stages),
     )
+
+
+def part_of(analysis: Analysis, disk_gib: float | None) -> Estimate:
+    """Costs of an analysis that is a part of a procedure."""
+    return replace(estimate(analysis, disk_gib=disk_gib), whole=False)
 
 
 def _cycles(stage: Stage, *, last: bool) -> tuple[list[int], list[int]]:

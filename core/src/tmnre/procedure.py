@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tmnre.analysis import Analysis
+    from tmnre.estimate import Estimate
     from tmnre.result import Result
     from tmnre.rounds import Rounds
 
@@ -97,6 +98,10 @@ class Procedure:
     def figures(self, result: Result, folder: Path) -> None:
         """Write figures to folder, after the core's own."""
 
+    def estimate(self, *, disk_gib: float | None = None) -> Estimate:
+        """What a run would cost, for `tmnre run --dry-run`, from a probe of some seconds."""
+        raise ValueError(f"{type(self).__name__} cannot tell what it would cost; a smaller preset shows it")
+
 
 class AfterAnalysis(Procedure):
     """One analysis and what comes after it: seed, workers and data are the analysis'."""
@@ -115,3 +120,9 @@ class AfterAnalysis(Procedure):
     @property
     def observation(self) -> Mapping[str, np.ndarray]:  # type: ignore[override]
         return self.analysis.observation
+
+    def estimate(self, *, disk_gib: float | None = None) -> Estimate:
+        """What the analysis would cost."""
+        from tmnre.estimate import part_of
+
+        return part_of(self.analysis, disk_gib)

@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from tmnre import Analysis, Training
+from tmnre.estimate import Estimate
 from tmnre.files import read_json, write_json
 from tmnre.procedure import Place, Procedure
 from tmnre.result import MarginalPosterior, Result
+from tmnre_fields import cost
 from tmnre_fields.forward import FieldModel
 from tmnre_fields.information import Information
 from tmnre_fields.network import InformationNet, Network
@@ -141,13 +143,16 @@ class FieldRounds(Procedure):
         if self.draw_figures is not None:
             self.draw_figures(self, self._found, self._record, folder)
 
-    def estimate(self, folder: Path) -> InformationNet:
+    def estimate(self, *, disk_gib: float | None = None) -> Estimate:
+        return cost.estimate(self)
+
+    def network_of(self, folder: Path) -> InformationNet:
         """A round's network."""
         return self._loaded(folder / "network.pt")
 
     def _loaded(self, path: Path) -> InformationNet:
         saved = torch.load(path, weights_only=True)
-        net = self._blank(saved["z"], saved["x"])
+        net = self.blank(saved["z"], saved["x"])
         net.load_state_dict(saved["state"])
         return net.eval()
 
@@ -156,13 +161,15 @@ class FieldRounds(Procedure):
         with torch.no_grad():
             return net({"x": self.x[None]})
 
-    def _blank(self, z: Tensor, x: Tensor) -> InformationNet:
+    def blank(self, z: Tensor, x: Tensor) -> InformationNet:
+        """A network with random weights, fitted to modes z and data x of some simulations."""
         with torch.random.fork_rng(devices=[]):
             # initial weights follow the seed, whatever ran before
             torch.manual_seed(self.seed)
             return InformationNet(self.model, z, x, self.network)
 
-    def _thetas(self, thetas: MarginalPosterior | None, n: int, salt: int) -> Tensor | None:
+    def parameters(self, thetas: MarginalPosterior | None, n: int, salt: int) -> Tensor | None:
+        """Draws (n, D) of their posterior, or of their prior where there is none yet; None: spectra are fixed."""
         if self.model.prior is None:
             return None
         rng = np.random.default_rng((self.seed, salt))
@@ -170,15 +177,15 @@ class FieldRounds(Procedure):
             return self.model.parameters(n, rng)
         return torch.from_numpy(thetas.sample(n, rng))
 
-    def _power(self, thetas: MarginalPosterior | None) -> Tensor:
+    def power(self, thetas: MarginalPosterior | None) -> Tensor:
         """One power for the observation: the model's, or the mean over draws of its parameters."""
-        return self.model.power(self._thetas(thetas, 200, 7)).mean(0, keepdim=True)
+        return self.model.power(self.parameters(thetas, 200, 7)).mean(0, keepdim=True)
 
     def _proposal(self, before: list[Path], threshold: float, thetas, generator) -> tuple[Information | None, dict]:
         if not before:
             return None, {"g": 0.0}
-        information = self.information(self.estimate(before[-1]))
-        solved = solve(information, self._power(thetas), threshold, generator)
+        information = self.information(self.network_of(before[-1]))
+        solved = solve(information, self.power(thetas), threshold, generator)
         return information * solved.g, {**vars(solved), "threshold": threshold}
 
     def _round(self, number: int, before: list[Path], folder: Path, thetas, place: Place) -> None:
@@ -192,12 +199,12 @@ class FieldRounds(Procedure):
             threshold = course.thresholds[number - 1] if number else 0.0
             proposal, record = self._proposal(before, threshold, thetas, generator)
             n = course.simulations[number]
-            theta = self._thetas(thetas, n, number)
+            theta = self.parameters(thetas, n, number)
             simulations = simulate(self.model, n, generator, proposal=proposal, theta=theta, progress=place.progress)
             net = self._trained(number, before, folder, simulations, generator, place)
             write_json(folder / "record.json", {**record, "simulations": n})
         information = self.information(net)
-        power = self._power(thetas)
+        power = self.power(thetas)
         posterior = Posterior(information, power)
         sky = self.model.response.sky
         draws = sky.fields(posterior.draw(min(course.draws, 64), generator, tolerance=1e-4))
@@ -207,10 +214,10 @@ class FieldRounds(Procedure):
     def _trained(self, number: int, before: list[Path], folder: Path, simulations, generator, place) -> InformationNet:
         """The round's network, trained and saved."""
         if before:
-            net, peak = self.estimate(before[-1]), self.training.warm_learning_rate
+            net, peak = self.network_of(before[-1]), self.training.warm_learning_rate
         else:
             rows = slice(0, self.course.fitted)
-            net, peak = self._blank(simulations.z[rows], simulations.x(rows, generator)), None
+            net, peak = self.blank(simulations.z[rows], simulations.x(rows, generator)), None
         curve = train(
             net,
             simulations,
@@ -233,13 +240,13 @@ class FieldRounds(Procedure):
         last = self.course.thresholds[-1] if self.course.thresholds else 0.0
         proposal, _ = self._proposal(folders[:-1], last, thetas, generator)
         n = self.course.held_out
-        held = simulate(self.model, n, generator, proposal=proposal, theta=self._thetas(thetas, n, 501))
+        held = simulate(self.model, n, generator, proposal=proposal, theta=self.parameters(thetas, n, 501))
         x = held.x(slice(None), generator)
         white = self.model.response.sky.white((n, held.z.shape[1]), generator)
         rounds: list[dict[str, Any]] = []
         first = None
         for each in folders:
-            net = self.estimate(each)
+            net = self.network_of(each)
             log_r = -_in_parts(net, held, x, white)
             first = log_r if first is None else first
             gain = log_r - first
@@ -258,7 +265,7 @@ class FieldRounds(Procedure):
         # one probe for the log determinant is a rough one; 32 are not
         many = self.information(net).each(lambda part: part.expand(len(white), *part.shape[1:]))
         truths = self.truth.expand(len(white), *self.truth.shape)
-        log_r = -negative_log_ratio(many, truths, self._power(thetas), white).detach()
+        log_r = -negative_log_ratio(many, truths, self.power(thetas), white).detach()
         return {
             "rms_error": float(np.sqrt(np.mean((mean - truth) ** 2))),
             "z_score_rms": float(np.sqrt(np.mean(((mean - truth) / sd) ** 2))),
@@ -268,13 +275,13 @@ class FieldRounds(Procedure):
 
     def _draw(self, last: Path, folder: Path, thetas, place: Place) -> None:
         course, generator = self.course, torch.Generator().manual_seed(1000 * self.seed + 600)
-        information = self.information(self.estimate(last))
+        information = self.information(self.network_of(last))
         sky = self.model.response.sky
         if self.model.prior is None:
-            mean = Posterior(information, self._power(None)).mean()[0]
-            posterior = Posterior(information, self._power(None))
+            mean = Posterior(information, self.power(None)).mean()[0]
+            posterior = Posterior(information, self.power(None))
         else:
-            power = self.model.power(self._thetas(thetas, course.draws, 601))
+            power = self.model.power(self.parameters(thetas, course.draws, 601))
             posterior = Posterior(information.each(lambda p: p.expand(course.draws, *p.shape[1:])), power)
             mean = None
         modes = torch.cat(list(posterior.draws(course.draws, generator, progress=place.progress)))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tmnre import Analysis, DeepSet, MarginalPosterior, Place, Prior, Procedure, Result, Stage, Training
 from tmnre.descent import train_network
+from tmnre.estimate import Estimate, part_of
 from tmnre.files import write_whole
 from tmnre.machine import torch_threads
 from tmnre.rounds import Rounds
@@ -136,6 +137,10 @@ class DetectionIsTruncation(Procedure):
             *(every["combined"], list(sub.rounds), self.truth, self.labels), extra=extra, further_simulations=further
         )
 
+    def estimate(self, *, disk_gib: float | None = None) -> Estimate:
+        """What the direct ratio would cost."""
+        return part_of(self._of_maps()[0], disk_gib)
+
     def figures(self, result: Result, folder: Path) -> None:
         if self.draw is not None:
             self.draw(self, result, folder, **self._shown)
@@ -222,6 +227,12 @@ class DetectionIsTruncation(Procedure):
         self, place: Place, name: str, seen: sensitivity.Sensitivity | None = None, regions: Regions | None = None
     ) -> tuple[JointRatio, dict[str, Tensor]]:
         """r3 where regions are given, the direct ratio where not; and the observation as they see it."""
+        analysis, x = self._of_maps(seen, regions)
+        return self._learned(place.rounds(analysis, name)), x
+
+    def _of_maps(
+        self, seen: sensitivity.Sensitivity | None = None, regions: Regions | None = None
+    ) -> tuple[Analysis, dict[str, Tensor]]:
         near = None if regions is None else self._near(regions)
         most = float(self.scene.exposure.max()) * np.exp(8.0)
         zones = patch_zones(self.scene.pixels, near=near)
@@ -232,8 +243,7 @@ class DetectionIsTruncation(Procedure):
         else:
             simulator = SubThreshold(self.scene, self.prior, seen, regions, **how)
         x = simulator.summarised(torch.as_tensor(self.counts, dtype=torch.float32)[None])
-        analysis = self._analysis(simulator, x, self.effort.maps, self.effort.map_steps)
-        return self._learned(place.rounds(analysis, name)), x
+        return self._analysis(simulator, x, self.effort.maps, self.effort.map_steps), x
 
     def _near(self, regions: Regions) -> np.ndarray:
         """Pixels (n, n) within two standard deviations of the blur of the middle of a region."""

@@ -25,6 +25,7 @@ from tmnre import (
     Truncation,
     Uniform,
 )
+from tmnre.estimate import Estimate, part_of
 from tmnre_lensing import census, figures, papers
 from tmnre_lensing.camera import Camera
 from tmnre_lensing.labels import LABELS
@@ -172,6 +173,10 @@ class Warm(Procedure):
         }
         curves = [curve for found in self.found for curve in found.curves]
         return Result(together, census.records(POPULATION, self.found), self.truth, LABELS, curves, extra)
+
+    def estimate(self, *, disk_gib: float | None = None) -> Estimate:
+        """What the first lens would cost."""
+        return part_of(self.analyses[0], disk_gib)
 
     def figures(self, result: Result, folder: Path) -> None:
         """population.png, and lens-0.png, lens-1.png, ..."""
