@@ -58,6 +58,14 @@ class Box:
             u[:, self._columns(names)] = contour.sample(n, rng)
         return u
 
+    def about(self, rng: np.random.Generator) -> np.ndarray:
+        """u (L, D) uniform in the box, from the points that contours are held by; as many as these have."""
+        n = min(len(contour.live) for contour in self.contours.values())
+        u = self.spread(rng.random((n, len(self.cube))), tuple(self.cube))
+        for names, contour in self.contours.items():
+            u[:, self._columns(names)] = rng.permutation(contour.live)[:n]
+        return u
+
     def spread(self, v: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Uniform numbers v (N, k) in [0, 1] spread over the intervals of k parameters."""
         u = np.empty_like(v)

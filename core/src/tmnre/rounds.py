@@ -37,6 +37,7 @@ from tmnre.evaluate import calibration, goodness_of_fit
 from tmnre.files import read_json, write_json, write_whole
 from tmnre.machine import half_of_memory, precision_on_this_machine, torch_threads
 from tmnre.members import new_members
+from tmnre.nested import FILLED
 from tmnre.posterior import of_heads, of_joints
 from tmnre.ratio import RatioEstimator
 from tmnre.region import Box
@@ -246,7 +247,7 @@ class Rounds:
         }
         watch.lap("evaluate")
         record["seconds"] = {part: round(seconds, 2) for part, seconds in watch.seconds.items()}
-        pool = self._pool(tightened.region, z)
+        pool = self._pool(tightened.region, z, seed)
         trained = Trained(members, reduction, record, tightened.region, x_o, z, pool)
         self._write(folder, trained, [point for curve in curves for point in curve])
         self.say(
@@ -286,16 +287,23 @@ class Rounds:
                 curves.append([{**point, "member": order} for point in curve])
         return members, curves
 
-    def _pool(self, region: Box, z: torch.Tensor) -> np.ndarray | None:
-        """u (P, D) of targets z (S, T) of a wider region that are in this one, if contours and derived quantities
-        bound it."""
-        prior = self.simulator.prior
-        if not (region.contours and region.derived and prior.keys() <= set(self.asked.targets)):
+    def _pool(self, region: Box, z: torch.Tensor, seed: int) -> np.ndarray | None:
+        """u (P, D) spread over a region that bounds on derived quantities make hard to draw from; None: it is not.
+
+        What is inside of draws of its box, or of the points of its contours, and of targets z (S, T) of the wider
+        region before.
+        """
+        prior, rng = self.simulator.prior, np.random.default_rng(seed)
+        if not (region.derived and prior.keys() <= set(self.asked.targets)):
             return None
-        u = z[:, [self.asked.targets.index(name) for name in prior.names]].numpy()
+        u = region.about(rng) if region.contours else region.sample(POSTERIOR_SAMPLES, rng)
+        inside = in_region(self.simulator, region, u)
+        if not region.contours and inside.mean() >= FILLED:
+            return None
         simulated = [i for i, name in enumerate(prior.names) if name not in self.simulator.redrawn]
-        u = u[np.unique(u[:, simulated], axis=0, return_index=True)[1]]
-        u = u[in_region(self.simulator, region, u)]
+        before = z[:, [self.asked.targets.index(name) for name in prior.names]].numpy()
+        before = before[np.unique(before[:, simulated], axis=0, return_index=True)[1]]
+        u = np.concatenate([u[inside], before[in_region(self.simulator, region, before)]])
         return u if len(u) >= LEAST_POOL * len(simulated) else None
 
     def _simulate(self, number: int, region: Box, n: int, first: int, last: Trained | None) -> None:

@@ -55,8 +55,8 @@ def draw(
 ) -> np.ndarray:
     """u (n, D) in the region, uniform but for the redrawn parameters.
 
-    pool (P, D) : points spread over all of the region; without them a region that bounds on derived quantities cut out
-    of contours, where these reach far beyond, is drawn from at the price of one point in many
+    pool (P, D) : points spread over all of the region, about which to draw; None: by rejection, at the price of many
+    points for one where bounds on derived quantities cut deep
 
     Raises SimulationError when fewer than one proposal in `max_tries` satisfies the bounds on derived quantities.
     """
@@ -65,7 +65,8 @@ def draw(
     accepted = np.empty((0, len(simulator.prior)))
     tried = 0
     while len(accepted) < n:
-        u = region.sample(max(n, 1000), rng)
+        share = max(len(accepted), 1) / max(tried, 1)
+        u = region.sample(min(int(1.1 * (n - len(accepted)) / share), 10 * max(n, 1000)) + 1, rng)
         tried += len(u)
         accepted = np.concatenate([accepted, u[in_region(simulator, region, u)]])
         if tried > max_tries * max(n, 1000) / 10 and len(accepted) < tried / max_tries:

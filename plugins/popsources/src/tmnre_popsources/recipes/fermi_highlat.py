@@ -42,7 +42,8 @@ class Maps:
 
 @dataclass(frozen=True)
 class PriorRanges:
-    """Uniform priors of the source counts, those of NPTFit's high-latitude example with one break less.
+    """Uniform priors of the source counts: those of NPTFit's high-latitude example with one break less, and with room
+    for the higher one, which holds bright sources to the slope of faint ones where it cannot be above 80 counts.
 
     Fluxes are in counts at the region's mean exposure.
     """
@@ -55,8 +56,8 @@ class PriorRanges:
     """slope between the breaks"""
     n3: tuple[float, float] = (-1.99, 1.99)
     """slope below the lower break"""
-    log10_break1: tuple[float, float] = (1.4771, 1.9031)
-    """log10 of the higher break: 30 to 80 counts"""
+    log10_break1: tuple[float, float] = (1.4771, 2.6021)
+    """log10 of the higher break: 30 to 400 counts"""
     log10_break2: tuple[float, float] = (0.0, 1.4771)
     """log10 of the lower break: 1 to 30 counts"""
 
@@ -154,6 +155,8 @@ def build(settings: Settings) -> Analysis | FermiDetections:
         simulator=simulator,
         observation={name: array[0].numpy() for name, array in x.items()},
         marginals=[*prior.names, *simulator.derived, *pairs, *joint],
+        # of parameters alone few are cut, as many of them make the same source counts
+        truncated=[*prior.names, *simulator.derived],
         stages=[Stage(n, steps) for n, steps in zip(settings.simulations, settings.steps, strict=True)],
         training=settings.training,
         truncation=settings.truncation,
