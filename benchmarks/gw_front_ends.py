@@ -19,11 +19,11 @@ import torch
 from tmnre import settings as typed
 from tmnre.draws import Draws
 from tmnre.files import read_json
+from tmnre.inside import in_region
 from tmnre.plugin import find_recipe
 from tmnre.region import Box
 from tmnre.rounds import Rounds
 from tmnre.rows import InMemory
-from tmnre.simulate import in_region
 from tmnre.train import fit
 from tmnre_gw.embedding import NETWORKS
 

@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from tmnre import Box, Prior, Simulator, Uniform
 from tmnre.draws import Draws
+from tmnre.inside import in_region
 from tmnre.rows import InMemory
-from tmnre.simulate import in_region, simulate
+from tmnre.simulate import simulate
 from tmnre.store import Store
 
 HERE = Path(__file__).parent

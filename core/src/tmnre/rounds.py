@@ -35,9 +35,9 @@ from tmnre.draws import Draws
 from tmnre.ensemble import mean
 from tmnre.evaluate import calibration, goodness_of_fit
 from tmnre.files import read_json, write_json, write_whole
+from tmnre.inside import in_region, pool_of
 from tmnre.machine import half_of_memory, precision_on_this_machine, torch_threads
 from tmnre.members import new_members
-from tmnre.nested import FILLED
 from tmnre.posterior import of_heads, of_joints
 from tmnre.ratio import RatioEstimator
 from tmnre.region import Box
@@ -45,15 +45,13 @@ from tmnre.result import Result
 from tmnre.resume import claim, is_done, mark_done
 from tmnre.room import Room, capacity
 from tmnre.rows import InMemory, OnDisk
-from tmnre.simulate import few, in_region, simulate, trial
+from tmnre.simulate import few, simulate, trial
 from tmnre.simulator import Arrays, Simulator, Tensors, adopt, as_tensors
 from tmnre.store import Selection, Store
 from tmnre.train import fit
 from tmnre.truncate import tighten
 
 POSTERIOR_SAMPLES = 100_000
-LEAST_POOL = 4
-"""points a dimension that tell the shape of a region"""
 FAILURES_KEPT = 20
 FEW = 64
 """simulations to tell shapes from where all of a round have been discarded"""
@@ -247,7 +245,7 @@ class Rounds:
         }
         watch.lap("evaluate")
         record["seconds"] = {part: round(seconds, 2) for part, seconds in watch.seconds.items()}
-        pool = self._pool(tightened.region, z, seed)
+        pool = pool_of(self.simulator, tightened.region, self.asked.targets, z, seed)
         trained = Trained(members, reduction, record, tightened.region, x_o, z, pool)
         self._write(folder, trained, [point for curve in curves for point in curve])
         self.say(
@@ -287,41 +285,16 @@ class Rounds:
                 curves.append([{**point, "member": order} for point in curve])
         return members, curves
 
-    def _pool(self, region: Box, z: torch.Tensor, seed: int) -> np.ndarray | None:
-        """u (P, D) spread over a region that bounds on derived quantities make hard to draw from; None: it is not.
-
-        What is inside of draws of its box, or of the points of its contours, and of targets z (S, T) of the wider
-        region before.
-        """
-        prior, rng = self.simulator.prior, np.random.default_rng(seed)
-        if not (region.derived and prior.keys() <= set(self.asked.targets)):
-            return None
-        u = region.about(rng) if region.contours else region.sample(POSTERIOR_SAMPLES, rng)
-        inside = in_region(self.simulator, region, u)
-        if not region.contours and inside.mean() >= FILLED:
-            return None
-        simulated = [i for i, name in enumerate(prior.names) if name not in self.simulator.redrawn]
-        before = z[:, [self.asked.targets.index(name) for name in prior.names]].numpy()
-        before = before[np.unique(before[:, simulated], axis=0, return_index=True)[1]]
-        u = np.concatenate([u[inside], before[in_region(self.simulator, region, before)]])
-        return u if len(u) >= LEAST_POOL * len(simulated) else None
-
     def _simulate(self, number: int, region: Box, n: int, first: int, last: Trained | None) -> None:
-        simulate(
-            self.simulator,
-            self.store,
-            region,
-            n,
-            round_number=number,
-            seed=self.analysis.seed,
-            first=first,
-            pool=last and last.pool,
-            executor=self.executor,
-            workers=self.analysis.workers,
-            shard_size=self.analysis.shard_size,
-            max_failed=self.analysis.max_failed,
-            progress=self.progress,
-        )
+        of = self.analysis
+        where = {"executor": self.executor, "workers": of.workers, "progress": self.progress}
+        how = {"first": first, "shard_size": of.shard_size, **self._how(number, last), **where}
+        simulate(self.simulator, self.store, region, n, **how)
+
+    def _how(self, number: int, last: Trained | None) -> dict[str, Any]:
+        of = self.analysis
+        pool = last and last.pool
+        return {"round_number": number, "seed": of.seed, "pool": pool, "max_failed": of.max_failed}
 
     def _rows(self, selection: Selection) -> InMemory | OnDisk:
         if selection.nbytes <= self.memory:
@@ -382,8 +355,7 @@ class Rounds:
         return new_members(self.analysis, draws, self.asked.alone, joints, seed, **how)
 
     def _few(self, number: int, region: Box, last: Trained | None) -> tuple[np.ndarray, Arrays]:
-        how = {"round_number": number, "seed": self.analysis.seed, "max_failed": self.analysis.max_failed}
-        return few(self.simulator, region, FEW, pool=last and last.pool, **how)
+        return few(self.simulator, region, FEW, **self._how(number, last))
 
     def _next_region(self, region: Box, estimator: RatioEstimator, state: dict, plain: dict) -> Box:
         contours = {}

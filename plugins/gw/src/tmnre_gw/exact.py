@@ -25,9 +25,9 @@ from matplotlib.figure import Figure
 
 from tmnre import AfterAnalysis, Analysis, Box, MarginalPosterior, Place, Result
 from tmnre.files import read_json, write_json, write_whole
+from tmnre.inside import in_region
 from tmnre.result import weighted_quantile
 from tmnre.rounds import Rounds
-from tmnre.simulate import in_region
 from tmnre.workers import processes
 from tmnre_gw.likelihood import Likelihood
 from tmnre_gw.products import About, bilby_result, sky_map_of, write_bilby

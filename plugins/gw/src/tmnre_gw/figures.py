@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tmnre import Box, Result
 from tmnre.files import write_whole
-from tmnre.simulate import draw
+from tmnre.inside import draw
 from tmnre_gw.simulator import BinaryBlackHole
 
 WAVEFORMS, PROPOSALS = 1000, 64

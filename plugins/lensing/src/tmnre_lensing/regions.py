@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from tmnre.inside import in_region
 from tmnre.rounds import Rounds
-from tmnre.simulate import in_region
 from tmnre_lensing.simulator import LensSimulator
 
 AT_MOST, FEWEST = 2000, 100
