@@ -13,7 +13,8 @@ def expgrf() -> str:
         "first_round_of_these": "first round, those that went on",
         "all_rounds": "all rounds, the same",
     }
-    return against_hmc("fields_expgrf", names)
+    sizes = load("fields_expgrf") or {}
+    return "\n".join(f"### {n} x {n}\n\n{against_hmc(entry, names)}" for n, entry in sizes.items())
 
 
 def lss() -> str:
@@ -28,14 +29,12 @@ def lss() -> str:
         "all_rounds": "g, all rounds, the same",
         "all_rounds_density": "1 + delta, all rounds, the same",
     }
-    return against_hmc("fields_lss", names)
+    entry = load("fields_lss")
+    return against_hmc(entry, names) if entry else ""
 
 
-def against_hmc(result: str, names: dict[str, str]) -> str:
+def against_hmc(entry: dict, names: dict[str, str]) -> str:
     """The table of `fields_expgrf.against` for those of its entries that are named."""
-    entry = load(result)
-    if not entry:
-        return ""
     rows = []
     for key, name in names.items():
         if key in entry:
