@@ -59,7 +59,55 @@ def against_hmc(entry: dict, names: dict[str, str]) -> str:
     )
 
 
+def separation() -> str:
+    entry = load("fields_separation")
+    if not entry:
+        return ""
+    names = {"exact": "exact", "learned": "learned", "too narrow": "too narrow (must fail)"}
+    names["shifted"] = "shifted (must fail)"
+    figures = ("mean_error_sd_rms", "variance_ratio", "z_score_rms", "z_score_rms_exact")
+    parts = ["first round, mocks", *(f"round {i + 1}, the run's own" for i in range(len(entry["rounds_of_run"])))]
+    each = [entry["first_round"], *(of["groups"] for of in entry["rounds_of_run"])]
+    rows = [
+        [part, group, *(f"{e[key]:.3f}" for key in figures)]
+        for part, groups in zip(parts, each, strict=True)
+        for group, e in groups.items()
+    ]
+    covered, solver = entry["coverage"], entry["solver"]
+    levels = list(next(iter(covered["learned"]["pixels"].values())))
+    shares = [
+        [names[kind], group, *(f"{inside:.3f} +- {error:.3f}" for inside, error in found.values())]
+        for kind, one in covered.items()
+        for group, found in one["pixels"].items()
+    ]
+    shares += [
+        [names[kind], what, *(f"{inside:.3f}" for inside in found.values())]
+        for kind, one in covered.items()
+        for what, found in one["quantities"].items()
+    ]
+    verdicts = [
+        [names[kind]]
+        + [f"{one[f'{of}_worst_sigma']:.1f} of {one[f'{of}_band_sigma']:.1f}" for of in ("pixels", "quantities")]
+        + [f"{one['ranks_p']:.2g}", "passed" if one["ranks_passed"] else "refused"]
+        for kind, one in covered.items()
+    ]
+    nat = ", ".join(f"{of} {value:.3f}" for of, value in entry["kl_nat"].items())
+    return (
+        f"{made(entry)}\n\nMeans and variances against the exact linear formula, in the exact posterior's sd, "
+        f"{entry['mocks']} mocks of the prior for the first round. Aims: mean within 0.05 sd rms, variance within 5%. "
+        f"Divergence of the learned from the exact posterior, nat a mock: {nat}. The recipe's solver differs from "
+        f"dense matrices by {solver['learned']['mean_error_sd_rms']:.1e} sd rms in the mean.\n\n"
+        + table(["round", "pixels", "error of the mean [sd, rms]", "variance ratio", "z-score rms", "exact"], rows)
+        + "\nTruths inside central intervals; errors of pixels' shares are from their scatter over mocks.\n\n"
+        + table(["posterior", "of", *levels], shares)
+        + "\nLargest departure from nominal in sd, and the 95% band of that many comparisons: of pixels, from the "
+        "scatter over mocks; of power by wavenumber, mean and rms, binomial. p: of the ranks among draws of all of "
+        "these, Bonferroni.\n\n" + table(["posterior", "pixels", "power, mean, rms", "p", ""], verdicts)
+    )
+
+
 SECTIONS = {
     "Exponentiated fields, every pixel": expgrf,
     "Log-normal densities from galaxy counts, every cell": lss,
+    "Two overlapping fields told apart": separation,
 }
