@@ -59,6 +59,7 @@ validate: install
 	$(BIN)/python validation/fields_expgrf.py --runs $(RUNS)/fields_expgrf --pixels 64 --sequential 0
 	$(BIN)/python validation/fields_lss.py --runs $(RUNS)/fields_lss
 	$(BIN)/python validation/fields_separation.py --runs $(RUNS)/fields_separation
+	$(BIN)/python validation/fields_spectrum.py --runs $(RUNS)/fields_spectrum
 
 bench: install
 	$(BIN)/python benchmarks/training_throughput.py
