@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from tables import load, made, table
 
 
@@ -112,28 +114,28 @@ def spectra() -> str:
         return ""
     names = {"learned": "learned", "exact": "exact", "too narrow": "too narrow (must fail)"}
     names["shifted"] = "shifted (must fail)"
+    verdicts = {True: "passed", False: "refused"}
     covered, widths = [], []
-    for field in ("exponentiated", "linear"):
-        for name, found in entry[field]["parameters"].items():
+    for field, stage in product(("exponentiated", "linear"), ("first round", "last round")):
+        of = [field, stage]
+        for name, found in entry[field][stage]["parameters"].items():
             for kind in (kind for kind in names if kind in found["posteriors"]):
                 one = found["posteriors"][kind]
-                verdict = "passed" if one["passed"] else "refused"
-                covered.append([field, name, names[kind], *(f"{v:.3f}" for v in one["inside"].values())])
-                covered[-1] += [f"{one['p']:.2g}", verdict]
-            widths.append([field, name, found.get("mean_error_sd_rms", "-"), found["sd_over_known"]])
-        joint = entry[field]["joint"]
+                inside = [f"{v:.3f}" for v in one["inside"].values()]
+                covered.append([*of, name, names[kind], *inside, f"{one['p']:.2g}", verdicts[one["passed"]]])
+            widths.append([*of, name, found.get("mean_error_sd_rms", "-"), found["sd_over_known"]])
+        joint = entry[field][stage]["joint"]
         inside = [f"{joint['numbers'][level]:.3f}" for level in entry["bands_99"]]
-        verdict = "passed" if joint["passed"] else "refused"
-        covered.append([field, "rms, slope", "learned", *inside, f"{joint['p_value']:.2g}", verdict])
+        covered.append([*of, "both", "learned", *inside, f"{joint['p_value']:.2g}", verdicts[joint["passed"]]])
     bands = ", ".join(f"{level}: {low:.3f} to {high:.3f}" for level, (low, high) in entry["bands_99"].items())
     return (
-        f"{made(entry)}\n\n{entry['mocks']:,} mocks of the prior, one network for all, of {entry['simulations']:,} "
-        "simulations: the first round. Truths inside central intervals (of both together: of highest density) and p of "
-        f"their ranks. 99% of calibrated posteriors are within {bands}.\n\n"
-        + table(["field", "parameter", "posterior", *entry["bands_99"], "p", ""], covered)
+        f"{made(entry)}\n\n{entry['mocks']:,} mocks of each round's region, which is the prior for the first; "
+        f"{entry['simulations']:,} simulations a round. Truths inside central intervals (of both parameters together: "
+        f"of highest density) and p of their ranks. 99% of calibrated posteriors are within {bands}.\n\n"
+        + table(["field", "", "parameter", "posterior", *entry["bands_99"], "p", ""], covered)
         + "\nLinear: error of the mean in the exact posterior's sd, and sd over the exact one, median. Exponentiated: "
         "sd over that of the posterior if z were known without noise, which is a bound and no aim.\n\n"
-        + table(["field", "parameter", "error of the mean [sd, rms]", "sd ratio"], widths)
+        + table(["field", "", "parameter", "error of the mean [sd, rms]", "sd ratio"], widths)
     )
 
 
