@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tmnre.procedure import Place
+from tmnre.resume import is_done
 from tmnre_fields.checks import by_brightness
 from tmnre_fields.information import Information
 from tmnre_fields.posterior import Posterior
@@ -131,10 +132,10 @@ def main() -> None:
     exact = reference(procedures, runs, args.draws, bar)
     reference_seconds = time.process_time() - began
     alone = build(replace(settings, observation_seed=1, course=first_only(settings.course)))
-    began = time.process_time()
-    alone.run(Place(runs / "first", progress=bar))
-    first_seconds = time.process_time() - began
     first = runs / "first" / "rounds" / "00"
+    trained, began = is_done(first, print), time.process_time()
+    alone.run(Place(runs / "first", progress=bar))
+    first_seconds = None if trained else time.process_time() - began
     means, sds, truths, sequential, rounds, seconds = [], [], [], [], [], []
     for number, procedure in enumerate(procedures):
         if number < args.sequential:
