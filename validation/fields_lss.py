@@ -2,9 +2,9 @@
 
     python validation/fields_lss.py --runs DIR [--observations 6] [--sequential 1]
 
-As `fields_expgrf.py`: the first observation is a whole run of the recipe, the others begin from its first round, and
-`--sequential` of them go on through all rounds.  Asked for are g, where it was observed and where it was not, and the
-density 1 + delta.  Negative test: the same means with a homogeneous spread.  Writes results/fields_lss.json.
+The first observation is a whole run of the recipe, the others begin from its first round, and `--sequential` of them go
+on through all rounds; compared as in `fields_expgrf.py`.  Asked for are g, where it was observed and where it was not,
+and the density 1 + delta.  Negative test: the same means with a homogeneous spread.  Writes results/fields_lss.json.
 """
 
 from __future__ import annotations

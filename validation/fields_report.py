@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from tables import load, made, table
 
 
@@ -13,7 +15,8 @@ def expgrf() -> str:
         "first_round_of_these": "first round, those that went on",
         "all_rounds": "all rounds, the same",
     }
-    return against_hmc("fields_expgrf", names)
+    sizes = load("fields_expgrf") or {}
+    return "\n".join(f"### {n} x {n}\n\n{against_hmc(entry, names)}" for n, entry in sizes.items())
 
 
 def lss() -> str:
@@ -28,14 +31,12 @@ def lss() -> str:
         "all_rounds": "g, all rounds, the same",
         "all_rounds_density": "1 + delta, all rounds, the same",
     }
-    return against_hmc("fields_lss", names)
+    entry = load("fields_lss")
+    return against_hmc(entry, names) if entry else ""
 
 
-def against_hmc(result: str, names: dict[str, str]) -> str:
+def against_hmc(entry: dict, names: dict[str, str]) -> str:
     """The table of `fields_expgrf.against` for those of its entries that are named."""
-    entry = load(result)
-    if not entry:
-        return ""
     rows = []
     for key, name in names.items():
         if key in entry:
@@ -60,7 +61,87 @@ def against_hmc(result: str, names: dict[str, str]) -> str:
     )
 
 
+def separation() -> str:
+    entry = load("fields_separation")
+    if not entry:
+        return ""
+    names = {"exact": "exact", "learned": "learned", "too narrow": "too narrow (must fail)"}
+    names["shifted"] = "shifted (must fail)"
+    figures = ("mean_error_sd_rms", "variance_ratio", "z_score_rms", "z_score_rms_exact")
+    parts = ["first round, mocks", *(f"round {i + 1}, the run's own" for i in range(len(entry["rounds_of_run"])))]
+    each = [entry["first_round"], *(of["groups"] for of in entry["rounds_of_run"])]
+    rows = [
+        [part, group, *(f"{e[key]:.3f}" for key in figures)]
+        for part, groups in zip(parts, each, strict=True)
+        for group, e in groups.items()
+    ]
+    covered, solver = entry["coverage"], entry["solver"]
+    levels = list(next(iter(covered["learned"]["pixels"].values())))
+    shares = [
+        [names[kind], group, *(f"{inside:.3f} +- {error:.3f}" for inside, error in found.values())]
+        for kind, one in covered.items()
+        for group, found in one["pixels"].items()
+    ]
+    shares += [
+        [names[kind], what, *(f"{inside:.3f}" for inside in found.values())]
+        for kind, one in covered.items()
+        for what, found in one["quantities"].items()
+    ]
+    verdicts = [
+        [names[kind]]
+        + [f"{one[f'{of}_worst_sigma']:.1f} of {one[f'{of}_band_sigma']:.1f}" for of in ("pixels", "quantities")]
+        + [f"{one['ranks_p']:.2g}", "passed" if one["ranks_passed"] else "refused"]
+        for kind, one in covered.items()
+    ]
+    nat = ", ".join(f"{of} {value:.3f}" for of, value in entry["kl_nat"].items())
+    return (
+        f"{made(entry)}\n\nMeans and variances against the exact linear formula, in the exact posterior's sd, "
+        f"{entry['mocks']} mocks of the prior for the first round. Aims: mean within 0.05 sd rms, variance within 5%. "
+        f"Divergence of the learned from the exact posterior, nat a mock: {nat}. The recipe's solver differs from "
+        f"dense matrices by {solver['learned']['mean_error_sd_rms']:.1e} sd rms in the mean.\n\n"
+        + table(["round", "pixels", "error of the mean [sd, rms]", "variance ratio", "z-score rms", "exact"], rows)
+        + "\nTruths inside central intervals; errors of pixels' shares are from their scatter over mocks.\n\n"
+        + table(["posterior", "of", *levels], shares)
+        + "\nLargest departure from nominal in sd, and the 95% band of that many comparisons: of pixels, from the "
+        "scatter over mocks; of power by wavenumber, mean and rms, binomial. p: of the ranks among draws of all of "
+        "these, Bonferroni.\n\n" + table(["posterior", "pixels", "power, mean, rms", "p", ""], verdicts)
+    )
+
+
+def spectra() -> str:
+    entry = load("fields_spectrum")
+    if not entry:
+        return ""
+    names = {"learned": "learned", "exact": "exact", "too narrow": "too narrow (must fail)"}
+    names["shifted"] = "shifted (must fail)"
+    verdicts = {True: "passed", False: "refused"}
+    covered, widths = [], []
+    for field, stage in product(("exponentiated", "linear"), ("first round", "last round")):
+        of = [field, stage]
+        for name, found in entry[field][stage]["parameters"].items():
+            for kind in (kind for kind in names if kind in found["posteriors"]):
+                one = found["posteriors"][kind]
+                inside = [f"{v:.3f}" for v in one["inside"].values()]
+                covered.append([*of, name, names[kind], *inside, f"{one['p']:.2g}", verdicts[one["passed"]]])
+            widths.append([*of, name, found.get("mean_error_sd_rms", "-"), found["sd_over_known"]])
+        joint = entry[field][stage]["joint"]
+        inside = [f"{joint['numbers'][level]:.3f}" for level in entry["bands_99"]]
+        covered.append([*of, "both", "learned", *inside, f"{joint['p_value']:.2g}", verdicts[joint["passed"]]])
+    bands = ", ".join(f"{level}: {low:.3f} to {high:.3f}" for level, (low, high) in entry["bands_99"].items())
+    return (
+        f"{made(entry)}\n\n{entry['mocks']:,} mocks of each round's region, which is the prior for the first; "
+        f"{entry['simulations']:,} simulations a round. Truths inside central intervals (of both parameters together: "
+        f"of highest density) and p of their ranks. 99% of calibrated posteriors are within {bands}.\n\n"
+        + table(["field", "", "parameter", "posterior", *entry["bands_99"], "p", ""], covered)
+        + "\nLinear: error of the mean in the exact posterior's sd, and sd over the exact one, median. Exponentiated: "
+        "sd over that of the posterior if z were known without noise, which is a bound and no aim.\n\n"
+        + table(["field", "", "parameter", "error of the mean [sd, rms]", "sd ratio"], widths)
+    )
+
+
 SECTIONS = {
     "Exponentiated fields, every pixel": expgrf,
     "Log-normal densities from galaxy counts, every cell": lss,
+    "Two overlapping fields told apart": separation,
+    "Amplitude and slope of a field's spectrum": spectra,
 }
