@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tmnre import AfterAnalysis, Analysis, MarginalPosterior, Place, Procedure, Result, Stage, Training, run
 from tmnre.descent import train_network
-from tmnre.estimate import estimate
+from tmnre.estimate import _probes, estimate
 
 X = {"x": np.array([0.3, -0.2, 0.1, 0.4])}
 QUIET = {"progress": partial(tqdm, disable=True), "say": lambda _: None}
@@ -133,6 +133,19 @@ class After(AfterAnalysis):
     """An analysis and nothing else; run would fail."""
 
     analysis: Analysis
+
+
+def test_rounds_of_boxes_are_estimated_without_the_joint(linear_gaussian):
+    """What a stage does not learn is not timed with it, nor is any contour."""
+    stages = [Stage(300, steps=20, together=False), Stage(500, steps=40)]
+    names = linear_gaussian.prior.names[:2]
+    analysis = Analysis(linear_gaussian, X, ["a", names], stages=stages, truncated=[names])
+    probes = _probes(analysis)
+    assert probes[True].marginals == [("a",), names, names] and probes[False].marginals == [("a",)]
+    assert probes[True].truncated == probes[False].truncated == list(names)
+    together = replace(analysis, stages=stages[1:])
+    assert list(_probes(together)) == [True]
+    assert list(_probes(replace(analysis, truncated=None))) == [True]
 
 
 def test_an_estimate_runs_nothing_of_a_procedure(linear_gaussian):

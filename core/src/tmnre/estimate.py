@@ -1,7 +1,7 @@
 """What a run would cost, from a short probe of it: `tmnre run RECIPE --dry-run`.
 
-The probe simulates a few times, then trains the recipe's own network for two short cycles in a temporary folder; the
-rest is arithmetic.  Training n steps takes n a + 50 b: a is an optimiser step, b one of the 50 validations of a cycle,
+The probe simulates a few times, then trains the recipe's own network for two short cycles in a temporary folder, with
+and without the joints that only some rounds learn; the rest is arithmetic.  Training n steps takes n a + 50 b: a is an optimiser step, b one of the 50 validations of a cycle,
 and the two cycles give both.  It is good to a factor of about two: rounds may stop before the last, simulations of
 earlier rounds count again in later ones, and another process may want the processor.
 """
@@ -27,9 +27,9 @@ from tmnre.simulator import adopt
 from tmnre.train import FIRST_CYCLE, MAX_STEPS, ROUGH_STEPS
 
 PROBE_S = 1.0
-"""how long the simulator is tried for"""
-SHORT, LONG = 10, 200
-"""steps of the two cycles"""
+"""how long a batch of the simulator should take, and half of what all may take"""
+SHORT, LONG, LONG_S = 10, 200, 15.0
+"""steps of the two cycles, of the longer at most so many and for about so many seconds, but thrice the shorter's"""
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,15 @@ def estimate(work: Analysis | Procedure, *, disk_gib: float | None = None) -> Es
     batch = analysis.training.batch_size
     # one whole batch and its validation set, unless the simulator is too slow for that
     probe = int(np.clip(1.25 * batch, 64, max(64, 20 / max(each_s, 1e-9))))
-    step_s, validation_s, rest_s = _training(analysis, probe)
+    measured = {together: _training(one, probe) for together, one in _probes(analysis).items()}
     stages, workers = analysis.stages, min(analysis.workers or os.cpu_count() or 1, os.cpu_count() or 1)
     simulations = sum(stage.simulations for stage in stages)
     scale = max(1.0, batch / (0.9 * probe)) * analysis.training.members
     low = high = 0
-    train_s = np.zeros(2)
+    train_s, rest_s = np.zeros(2), 0.0
     for stage in stages:
+        step_s, validation_s, beside_s = measured.get(stage.together) or measured[True]
+        rest_s += beside_s
         # a validation pass grows with the simulations held out, the probe's held out one small batch
         passes = max(1.0, analysis.training.validation_fraction * stage.simulations / batch)
         bounds = _cycles(stage, last=stage is stages[-1])
@@ -120,7 +122,7 @@ def estimate(work: Analysis | Procedure, *, disk_gib: float | None = None) -> Es
         steps=(low, high),
         step_s=step_s,
         train_s=(float(train_s[0]), float(train_s[1])),
-        rest_s=rest_s * len(stages),
+        rest_s=rest_s,
     )
 
 
@@ -144,29 +146,53 @@ def _doubling(total: int) -> list[int]:
 
 
 def _simulation(analysis: Analysis) -> tuple[float, int]:
-    """Seconds on one core and bytes of one simulation: batches grow until one takes a second or is a whole shard."""
+    """Seconds on one core and bytes of one simulation: of the quickest of some batches, which grow to a whole shard
+    while there is time; a busy machine may hold up any one of them."""
     simulator, rng, n = adopt(analysis.simulator), np.random.default_rng(analysis.seed), 1
     simulator.simulate(simulator.prior.sample(1, rng), rng)  # the first call may set things up
+    began, each_s = time.perf_counter(), np.inf
     while True:
         theta, started = simulator.prior.sample(n, rng), time.perf_counter()
         stored = simulator.simulate(theta, rng)
         taken = time.perf_counter() - started
-        if taken > PROBE_S or n >= analysis.shard_size:
+        each_s = min(each_s, taken / n)
+        if time.perf_counter() - began > 2 * PROBE_S or n >= analysis.shard_size:
             each = 8 * len(simulator.prior) + sum(np.asarray(array).nbytes for array in stored.values()) // n
-            return taken / n, each
+            return each_s, each
         n = min(analysis.shard_size, max(n + 1, int(n * min(8.0, PROBE_S / max(taken, 1e-6)))))
+
+
+def _probes(analysis: Analysis) -> dict[bool, Analysis]:
+    """{whether a stage cuts its groups together: an analysis that learns what it does}, without cutting by contours,
+    which take their time where a joint has been learned, and not where it has not."""
+    cut = [(name,) if isinstance(name, str) else tuple(name) for name in analysis.truncated or ()]
+    groups = [names for names in cut if len(names) > 1]
+    alone = None if analysis.truncated is None else list(dict.fromkeys(name for names in cut for name in names))
+    marginals = [(name,) if isinstance(name, str) else tuple(name) for name in analysis.marginals]
+    plain = replace(analysis, truncated=alone, workers=1, distortions={}, figures=None)
+    kinds = {True: [*marginals, *groups]}
+    if groups and not all(stage.together for stage in analysis.stages):
+        kinds[False] = [names for names in marginals if names not in groups] or [(name,) for name in alone or ()]
+    return {together: replace(plain, marginals=learned) for together, learned in kinds.items()}
 
 
 def _training(analysis: Analysis, n: int) -> tuple[float, float, float]:
     """Seconds of an optimiser step, of one validation, and of what else there is in a round."""
-    stages = (Stage(n, 5), Stage(n, SHORT), Stage(n, LONG))  # the first warms up
-    probe = replace(analysis, stages=stages, workers=1, distortions={}, figures=None)
+    stages = [Stage(n, 5), Stage(n, SHORT)]  # the first warms up
     with tempfile.TemporaryDirectory(prefix="tmnre-") as folder:
-        rounds = Rounds(probe, Path(folder), progress=partial(tqdm, disable=True), say=lambda _: None)
-        _, short, long = (record["seconds"] for record in rounds.run().rounds)
+
+        def last() -> dict[str, float]:
+            probe = replace(analysis, stages=stages)
+            rounds = Rounds(probe, Path(folder), progress=partial(tqdm, disable=True), say=lambda _: None)
+            return rounds.run().rounds[-1]["seconds"]
+
+        short = last()
+        many_steps = int(np.clip(LONG_S * SHORT / short["train"], 3 * SHORT, LONG))
+        stages.append(Stage(n, many_steps))
+        long = last()
     a, b = short["train"], long["train"]
-    # a = SHORT step + few validations, b = LONG step + many of them
-    few, many = (steps / steps_between(steps, 1) for steps in (SHORT, LONG))
-    step = (few * b - many * a) / (few * LONG - many * SHORT)
-    step = float(np.clip(step, 0.2 * b / LONG, b / LONG))
+    # a = SHORT step + few validations, b = many_steps step + many of them
+    few, many = (steps / steps_between(steps, 1) for steps in (SHORT, many_steps))
+    step = (few * b - many * a) / (few * many_steps - many * SHORT)
+    step = float(np.clip(step, 0.2 * b / many_steps, b / many_steps))
     return step, max(0.0, a - SHORT * step) / few, long["prepare"] + long["evaluate"]
