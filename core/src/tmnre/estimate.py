@@ -1,9 +1,10 @@
 """What a run would cost, from a short probe of it: `tmnre run RECIPE --dry-run`.
 
 The probe simulates a few times, then trains the recipe's own network for two short cycles in a temporary folder, with
-and without the joints that only some rounds learn; the rest is arithmetic.  Training n steps takes n a + 50 b: a is an optimiser step, b one of the 50 validations of a cycle,
-and the two cycles give both.  It is good to a factor of about two: rounds may stop before the last, simulations of
-earlier rounds count again in later ones, and another process may want the processor.
+and without the joints that only some rounds learn; the rest is arithmetic.  Training n steps takes n a + 50 b: a is an
+optimiser step, b one of the 50 validations of a cycle, and the two cycles give both.  It is good to a factor of about
+two: rounds may stop before the last, simulations of earlier rounds count again in later ones, and another process may
+want the processor.
 """
 
 from __future__ import annotations
