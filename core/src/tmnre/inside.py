@@ -16,8 +16,8 @@ from tmnre.nested import FILLED, uniform
 from tmnre.region import Box
 from tmnre.simulator import Simulator
 
-DRAWS = 100_000
-"""of a box, to find a pool in it"""
+FIRST, DRAWS = 1000, 100_000
+"""of a box, to see whether it needs a pool, and to find one"""
 LEAST = 4
 """points a dimension that tell the shape of a region"""
 
@@ -98,12 +98,12 @@ def pool_of(simulator: Simulator, region: Box, targets: Sequence[str], z: Tensor
     prior, rng = simulator.prior, np.random.default_rng(seed)
     if not (region.derived and prior.keys() <= set(targets)):
         return None
-    u = region.about(rng) if region.contours else region.sample(DRAWS, rng)
-    inside = in_region(simulator, region, u)
-    if not region.contours and inside.mean() >= FILLED:
+    if not region.contours and in_region(simulator, region, region.sample(FIRST, rng)).mean() >= FILLED:
         return None
+    u = region.about(rng) if region.contours else region.sample(DRAWS, rng)
+    u = u[in_region(simulator, region, u)]
     simulated = [i for i, name in enumerate(prior.names) if name not in simulator.redrawn]
     before = z[:, [targets.index(name) for name in prior.names]].numpy()
     before = before[np.unique(before[:, simulated], axis=0, return_index=True)[1]]
-    u = np.concatenate([u[inside], before[in_region(simulator, region, before)]])
+    u = np.concatenate([u, before[in_region(simulator, region, before)]])
     return u if len(u) >= LEAST * len(simulated) else None

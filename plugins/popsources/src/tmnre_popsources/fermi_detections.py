@@ -129,10 +129,8 @@ class FermiDetections(AfterAnalysis):
             }
         }
         self._shown = {"ratio": ratio[0, 1].numpy(), "found": found, "matches": matches}
-        skies = len(theta) + self.effort.skies
-        return replace(
-            *(result,), extra={**result.extra, **extra}, shown=self.simulator.prior.names, further_simulations=skies
-        )
+        drawn = {"further_simulations": len(theta) + self.effort.skies}
+        return replace(result, extra={**result.extra, **extra}, shown=self.simulator.prior.names, **drawn)
 
     def figures(self, result: Result, folder: Path) -> None:
         """Those of the analysis, detections.png and completeness.png."""
