@@ -182,6 +182,8 @@ def build(settings: Settings) -> Analysis:
             *(*prior.names, *simulator.derived),
             *(("gce_counts", "point_fraction"), ("point_fraction", "log10_break1"), ("gce_counts", "isotropic")),
         ],
+        # of parameters alone few are cut, as many of them make the same source counts
+        truncated=[*prior.names, *simulator.derived],
         stages=[Stage(n, steps) for n, steps in zip(settings.simulations, settings.steps, strict=True)],
         training=settings.training,
         truncation=settings.truncation,
