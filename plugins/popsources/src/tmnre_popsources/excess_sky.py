@@ -53,7 +53,12 @@ class ExcessSky(SkySimulator):
 
     def split(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         k = len(self.law.names)
-        total, fraction, shape, norms = theta[:, :1], theta[:, 1:2], theta[:, 2 : k + 1], theta[:, k + 1 :]
+        total, fraction, shape, norms = (
+            theta[:, :1],
+            theta[:, 1:2],
+            theta[:, 2 : k + 1],
+            theta[:, k + 1 : k + len(self.templates)],
+        )
         area_sr = len(self.sky) * self.sky.pixel_sr
         unit = self.law.expected_flux(torch.cat([torch.zeros_like(total), shape], dim=1))[:, None]
         level = (total * fraction / area_sr / unit).log() / math.log(10.0)
