@@ -67,8 +67,8 @@ class ExcessSky(SkySimulator):
     def draw(self, theta: np.ndarray, seed: int) -> np.ndarray:
         """Counts (P,) of one theta (D,)."""
         rng = np.random.default_rng(seed)
-        _, norms = self.split(torch.from_numpy(theta)[None])
-        return self.photons(theta, rng) + rng.poisson((norms.float() @ self.templates)[0].numpy())
+        smooth = self.expected(torch.from_numpy(theta)[None], torch.Generator().manual_seed(seed))
+        return self.photons(theta, rng) + rng.poisson(smooth[0].numpy())
 
 
 def smooth_excess(sky: Sky, density: np.ndarray, exposure: np.ndarray, psf: PSF | None) -> np.ndarray:

@@ -140,12 +140,16 @@ class SkySimulator(Simulator):
 
     def diffuse(self, theta: Tensor, generator: torch.Generator) -> Tensor:
         """Photons (N, P) of the templates, of theta (N, D)."""
+        return poisson(self.expected(theta, generator), generator)
+
+    def expected(self, theta: Tensor, generator: torch.Generator) -> Tensor:
+        """Counts (N, P) expected of the templates, with new errors where they have some."""
         norms = self.split(theta)[1].float()
         expected = norms @ self.templates
         if self._errors is not None:
             some = norms[:, self._uncertain] @ self.templates[self._uncertain]
             expected += some * (self._errors.factors(theta[:, -1], generator) - 1)
-        return poisson(expected, generator)
+        return expected
 
     def summarised(self, counts: Tensor) -> dict[str, Tensor]:
         """Counts (N, P) as the data that `observe` returns."""
