@@ -258,7 +258,7 @@ recipe = Recipe(
     papers=(NPTF, LIST_2021, FERMI_4FGL_DR3),
     presets={
         "smoke": {
-            **{"mock": True, "nside": 16, "simulations": (300, 300), "steps": (30, 30)},
+            **{"mock": True, "nside": 16, "least_latitude_deg": 60.0, "simulations": (300, 300), "steps": (30, 30)},
             **{"detections.steps": 10, "detections.skies": 4},
         },
         "mock": {"mock": True},
