@@ -1,9 +1,9 @@
 """gw/bbh on an IMRPhenomXPHM injection against bilby with a nested sampler: same data, likelihood and prior.
 
-    python validation/gw_nested.py --sample    run the nested sampler (about 100 minutes on one core), or go on with it
+    python validation/gw_nested.py --sample    run the nested sampler (hours on one core), or go on with it
     python validation/gw_nested.py             run gw/bbh (about an hour on one core) and compare
 
-65.7 + 32.9 Msun seen at an inclination of 1 rad, where modes above (2, 2) matter; fifteen parameters are free in both.
+65.8 + 32.9 Msun seen at an inclination of 1 rad, where modes above (2, 2) matter; fifteen parameters are free in both.
 The sampler sees the strain of the recipe through bilby's own likelihood, waveform generator and detectors; distance
 is marginalised and drawn again from its conditional, time and sky are sampled as the detectors see them.  Writes
 results/gw_nested.json, and the sampler's draws beside it.
@@ -43,7 +43,7 @@ SETTINGS = Settings(
     workers=1,
 )
 SAMPLER = {"nlive": 300, "sample": "acceptance-walk", "bound": "live", "naccept": 16, "walks": 50, "dlogz": 0.1}
-"""naccept is a quarter of bilby's default, so that the run fits two hours"""
+"""naccept is a quarter of bilby's default, to save time"""
 RATE_HZ = 1024
 RINGDOWN_S = 0.3
 """how long the segment of the sampler's likelihood goes on after the trigger: its bands are the wider the less"""
