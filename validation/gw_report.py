@@ -132,7 +132,27 @@ HEAD_APART = (
 )
 
 
+def ripple() -> str:
+    found = load("gw_ripple")
+    if not found:
+        return ""
+    rows = [
+        [name, one["binaries"], one["nodes"], *one["error"].values(), *one["mismatch"].values(), one["not_finite"],
+         one["lal_ms"], one["ripple_ms"], one["first_call_s"]]
+        for name, one in found.items()
+    ]  # fmt: skip
+    head = ["approximant", "binaries", "nodes", "error, median", "90%", "worst", "mismatch, median", "90%", "worst",
+            "not finite", "lal [ms]", "ripple [ms]", "first call [s]"]  # fmt: skip
+    first = next(iter(found.values()))
+    return (
+        f"{made(first)}\n\nBinaries of the prior of gw/bbh, on one busy core of a processor (processor time; the first "
+        "call compiles). Errors are the largest difference, as a share of a waveform's largest value.\n\n"
+        + table(head, rows)
+    )
+
+
 SECTIONS = {
+    "Waveforms by ripple beside lal's": ripple,
     "The exact step of gw/bbh and gw/gw150914": gw_exact,
     "gw/bbh with higher modes against a nested sampler": gw_nested,
     "gw/overlapping": gw_overlapping,

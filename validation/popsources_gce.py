@@ -53,13 +53,17 @@ def exactly(simulator, counts: np.ndarray, seed: int) -> tuple[np.ndarray, np.nd
     """theta (S, 3) and weights (S,) of the posterior under flat priors."""
     templates = simulator.templates.double().numpy()
     best = best_norms(counts, templates)
-    cov = np.linalg.inv((templates / (best @ templates)) @ templates.T)
-    about = stats.multivariate_t(best, 1.3 * cov, df=5, seed=seed)
-    theta = about.rvs(DRAWS)
+    # photons are tens of thousands, norms are one: about the best fit, in units of it
+    unit = templates * best[:, None]
+    cov = np.linalg.inv((unit / unit.sum(0)) @ unit.T)
+    about = stats.multivariate_t(np.ones(len(best)), 1.3 * cov, df=5, seed=seed)
+    v = about.rvs(DRAWS)
+    theta = v * best
     low, high = np.array([simulator.prior[name].support for name in NAMES]).T
-    theta = theta[((theta > low) & (theta < high)).all(1)]
+    inside = ((theta > low) & (theta < high)).all(1)
+    v, theta = v[inside], theta[inside]
     mean = theta @ templates
-    log_w = (counts * np.log(np.maximum(mean, 1e-300)) - mean).sum(1) - about.logpdf(theta)
+    log_w = (counts * np.log(np.maximum(mean, 1e-300)) - mean).sum(1) - about.logpdf(v)
     return theta, np.exp(log_w - log_w.max())
 
 

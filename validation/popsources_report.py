@@ -43,6 +43,32 @@ def detection() -> str:
     return "\n".join([*parts, table(["posterior", "parameter", "truth", "median", "sd", "90% interval"], rows)])
 
 
+def calibration() -> str:
+    found = load("popsources_calibration")
+    if not found:
+        return ""
+    parts = [f"{made(found)}\n\nTruths inside central intervals, and inside regions of highest density of all three:\n"]
+    rows = []
+    for posterior, one in found["posteriors"].items():
+        for name, held in one["learned"].items():
+            controls = ["refused" if not one[kind][name]["passed"] else "passed" for kind in ("shifted", "too narrow")]
+            rows.append(
+                [posterior, name, one["mocks"], *(held[k] for k in ("0.50", "0.68", "0.90", "p_uniform")), *controls]
+            )
+        joint = one["joint"]["numbers"]
+        shares = [joint[k] for k in ("0.50", "0.68", "0.90")]
+        rows.append([posterior, "all three", one["mocks"], *shares, one["joint"]["p_value"], "", ""])
+    head = ["posterior", "parameter", "mocks", "50%", "68%", "90%", "p", "shifted by 0.5 sd", "1.5 times too narrow"]
+    parts.append(table(head, rows))
+    rows = [
+        [name, one["shift_mean"], one["shift_rms"], one["width"]]
+        for name, one in found["direct beside combined"].items()
+    ]
+    parts.append("The direct posterior of the same maps beside the combined one, in its standard deviations:\n")
+    parts.append(table(["parameter", "mean shift", "rms shift", "width ratio (median)"], rows))
+    return "\n".join(parts)
+
+
 def fermi() -> str:
     found = load("popsources_fermi")
     if not found:
@@ -101,5 +127,6 @@ def interval(one: dict) -> str:
 SECTIONS = {
     "popsources beside exact likelihoods": exact,
     "popsources/detection-is-truncation on the published observation": detection,
+    "popsources/detection-is-truncation, its posteriors over mocks": calibration,
     "popsources/fermi-highlat": fermi,
 }

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from tmnre import MarginalPosterior, Result
-from tmnre.figures import _smooth, rounds_figure, training_figure, triangle, write_core_figures
+from tmnre.diagnostics.coverage import binomial_bands, coverage, percentiles
+from tmnre.figures import _smooth, percentiles_figure, rounds_figure, training_figure, triangle, write_core_figures
 
 REGIONS = [{"a": [0.0, 1.0], "b": [0.0, 1.0]}, {"a": [0.4, 0.6], "b": [0.0, 0.5]}]
 RECORDS = [
@@ -74,6 +75,24 @@ def test_rounds_show_regions_and_kept_weights_are_marked():
     kept = training_figure([CURVE]).axes[0].lines[2]
     best = min(CURVE, key=lambda point: point["validation"])
     assert (kept.get_xdata()[0], kept.get_ydata()[0]) == (best["step"], best["validation"])
+
+
+def test_percentiles_are_of_the_ranks_and_name_what_fails():
+    rng = np.random.default_rng(2)
+    ranks = {"right": rng.uniform(size=1000), "wide": rng.beta(2, 2, 1000)}
+    record = {
+        "coverage": {"simulations": 1000, **{name: coverage(rank) for name, rank in ranks.items()}},
+        "percentiles": {name: percentiles(rank) for name, rank in ranks.items()},
+    }
+    axis = percentiles_figure(record, {"wide": "$w$"}).axes[0]
+    lines = {line.get_label(): line.get_ydata() for line in axis.lines}
+    # a posterior that is too wide has its truths in the middle
+    np.testing.assert_allclose(lines["$w$, failed"], stats.beta.cdf(np.linspace(0, 1, 21), 2, 2), atol=0.05)
+    low, high = axis.collections[0].get_paths()[0].get_extents().intervaly
+    assert low == 0 and high == 1
+    band = binomial_bands(1000, (0.5,), 0.99)[0]
+    assert band[0] < lines["passed"][10] < band[1]
+    assert (lines["$w$, failed"][5] < binomial_bands(1000, (0.25,), 0.99)[0, 0]).all()
 
 
 def test_the_last_width_leaves_out_what_lies_between_modes():

@@ -13,9 +13,14 @@ DRAWS = 400_000
 
 
 @pytest.mark.parametrize("mean", [0.003, 0.12, 0.5, 3.07, 17.2, SPLIT - 0.01, SPLIT + 0.01, 130.0, 5000.0])
-def test_against_the_exact_distribution(mean):
-    """Chi-squared over all outcomes that are expected ten times; fails by chance once in 10^5."""
-    found = poisson(torch.full((DRAWS,), mean), torch.Generator().manual_seed(7)).numpy().astype(int)
+@pytest.mark.parametrize("beside", [3.0, 0.0], ids=["bright", "empty"])
+def test_against_the_exact_distribution(mean, beside):
+    """Chi-squared over all outcomes that are expected ten times; fails by chance once in 10^5.
+
+    Every other pixel has another mean, which decides how numbers are drawn.
+    """
+    means = torch.tensor([mean, beside]).repeat(DRAWS)
+    found = poisson(means, torch.Generator().manual_seed(7))[::2].numpy().astype(int)
     exact = stats.poisson(np.float32(mean))
     low, high = exact.ppf(10 / DRAWS), exact.isf(10 / DRAWS)
     k = np.arange(low, high + 1)

@@ -14,7 +14,7 @@ from tmnre_popsources.detection import Threshold, detection_loss
 from tmnre_popsources.fluxes import BrokenPowerLaw
 from tmnre_popsources.psf import Gaussian
 from tmnre_popsources.sky import Sky, latitude_mask
-from tmnre_popsources.sky_detection import Skies, SkyDetectionNet, find, prior_probability, read
+from tmnre_popsources.sky_detection import REACH, Skies, SkyDetectionNet, find, prior_probability, read
 from tmnre_popsources.sky_simulator import FINE, SkySimulator
 from tmnre_popsources.sky_trials import trials
 from tmnre_popsources.surroundings import Surroundings
@@ -111,19 +111,23 @@ def test_network_turns_with_the_sky(south):
     assert (logits.diff(dim=1) <= 0).all() and maps[:, 3:].min() > 0
 
 
-def test_network_sees_three_rings():
-    """One in its inputs, two in its messages."""
+def test_network_sees_three_rings_and_the_level_of_diffuse_emission_about_them():
+    """One ring in its inputs, two in its messages; of the level what a clipped pixel changes, less further out."""
     network = network_of(torch.tensor([0.1, 0.05, 0.02, 0.01]))
     counts = torch.full((2, len(SKY)), SMOOTH)
     counts[1, 700] += 100
     with torch.no_grad():
         logits, _ = network({"counts": counts})
-    changed = (logits[1] != logits[0]).any(0).nonzero()[:, 0]
-    rings = torch.tensor([700])
-    for _ in range(3):
+    change = (logits[1] - logits[0]).abs().amax(0)
+    rings, seen = torch.tensor([700]), []
+    for _ in range(REACH + 2):
         rings = NEAR.around[rings].unique()
         rings = rings[rings < len(SKY)]
-    assert set(changed.tolist()) == set(rings.tolist())
+        seen.append(set(rings.tolist()))
+    changed = set(change.nonzero()[:, 0].tolist())
+    assert seen[2] <= changed <= seen[-1]
+    far = [i for i in changed if i not in seen[2]]
+    assert far and change[far].max() < 0.1 * change[list(seen[0])].max()
 
 
 def test_truth_against_a_search():

@@ -33,7 +33,7 @@ def test_run_leaves_what_it_promises_and_repeats(toy, tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["parameters"]) == {"a", "b"} and summary["coverage"]["a"]["p_uniform"] >= 0
     figures = {path.name for path in (out / "figures").iterdir()}
-    assert figures == {"data.png", "triangle.png", "rounds.png", "training.png"}
+    assert figures == {"data.png", "triangle.png", "rounds.png", "percentiles.png", "training.png"}
     page = (out / "report.html").read_text()
     assert "toy/line" in page and meta["versions"]["tmnre-toy"] == "1.0" and meta["changed"] == {"noise.sd": 0.2}
     again = tmp_path / "again"

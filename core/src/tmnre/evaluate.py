@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tmnre import diagnostics
+from tmnre.diagnostics.coverage import percentiles
 from tmnre.draws import ROWS_AT_ONCE, Draws
 from tmnre.ratio import RatioEstimator
 from tmnre.simulator import Tensors
@@ -52,6 +53,7 @@ def calibration(
             "simulations": len(rows),
             **{name: diagnostics.coverage(rank) for name, rank in central.items()},
         },
+        "percentiles": {name: percentiles(rank) for name, rank in central.items()},
         "diagnostics": [check.to_dict() for check in checks],
     }, depths
 

@@ -21,6 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from scipy.ndimage import gaussian_filter
 
+from tmnre.diagnostics.coverage import PERCENTILES, binomial_bands
 from tmnre.files import write_whole
 from tmnre.region import relative
 from tmnre.result import MarginalPosterior, Result, weighted_quantile
@@ -172,6 +173,34 @@ def training_figure(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
+def percentiles_figure(record: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Figure:
+    """Percentile-percentile plot of a round: of simulations held out, how many truths lie below each posterior's
+    percentiles; with the bands that 90% and 99% of right posteriors stay in at any one of them.
+
+    record: region.json of the round.  Parameters that fail the check of their ranks are named.
+    """
+    labels, checks = labels or {}, record["coverage"]
+    at = np.array([0.0, *PERCENTILES, 1.0])
+    figure = Figure(figsize=(5.2, 5.0), layout="constrained")
+    axis = figure.subplots()
+    for probability, shade in ((0.99, "0.92"), (0.9, "0.84")):
+        low, high = binomial_bands(checks["simulations"], PERCENTILES, probability).T
+        axis.fill_between(at, [0, *low, 1], [0, *high, 1], color=shade, lw=0, label=f"{probability:.0%} of right ones")
+    fine = True
+    for name, below in record["percentiles"].items():
+        passed = checks[name]["passed"]
+        label = ("passed" if fine else None) if passed else f"{labels.get(name, name)}, failed"
+        fine &= not passed
+        how: dict[str, Any] = {"color": LINE, "lw": 0.8, "alpha": 0.6} if passed else {"lw": 1.6}
+        axis.plot(at, [0, *below, 1], label=label, zorder=2 if passed else 3, **how)
+    axis.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=DASHED)
+    axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="percentile of the posterior, as a share")
+    axis.set(ylabel="share of truths below it", title=f"{checks['simulations']:,} simulations held out")
+    axis.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left")
+    _plain(axis)
+    return figure
+
+
 def data_figure(observation: Mapping[str, np.ndarray]) -> Figure | None:
     """The observation as it was given, a panel an array: images, up to four in a stack, and lines of what is
     one-dimensional or has few rows.
@@ -211,12 +240,14 @@ def data_figure(observation: Mapping[str, np.ndarray]) -> Figure | None:
 
 
 def write_core_figures(result: Result, folder: Path) -> None:
-    """Write triangle.png, rounds.png and training.png to folder, as far as there are marginals, rounds and curves."""
+    """Write triangle, rounds, percentiles and training .png to folder, as far as there is what they show."""
     figures = {}
     if result.marginals:
         figures["triangle"] = triangle(result, result.shown)
     if result.rounds:
         figures["rounds"] = rounds_figure(result.rounds, result.names, result.labels)
+        if result.rounds[-1].get("percentiles"):
+            figures["percentiles"] = percentiles_figure(result.rounds[-1], result.labels)
     if result.curves:
         figures["training"] = training_figure(result.curves)
     for name, figure in figures.items():

@@ -30,6 +30,7 @@ from tmnre.ratio import RatioEstimator
 from tmnre.simulator import Tensors
 
 LEVELS = (0.5, 0.68, 0.9)
+PERCENTILES = tuple(k / 20 for k in range(1, 20))
 
 
 def ranks(estimator: RatioEstimator, x: Tensors, z: Tensor, prior_z: Tensor) -> dict[str, np.ndarray]:
@@ -53,6 +54,11 @@ def coverage(rank: np.ndarray, levels: tuple[float, ...] = LEVELS) -> dict[str, 
     inside = {f"{level:.2f}": float(np.mean(np.abs(rank - 0.5) < level / 2)) for level in levels}
     p = float(stats.kstest(rank, "uniform").pvalue)
     return {**inside, "p_uniform": p, "passed": p > THRESHOLD}
+
+
+def percentiles(rank: np.ndarray) -> list[float]:
+    """Fractions of truths with a rank (N,) below each of `PERCENTILES`: the curve of a percentile-percentile plot."""
+    return (rank[:, None] < np.array(PERCENTILES)).mean(0).tolist()
 
 
 def binomial_bands(n: int, levels: Sequence[float] = LEVELS, probability: float = 0.99) -> np.ndarray:

@@ -34,7 +34,7 @@ GREEK_NAMES = (
     "Gamma Delta Theta Lambda Sigma Phi Psi Omega odot circ"
 )
 GREEK_LETTERS = "αβγδεζηθκλμνξπρστφχψωΓΔΘΛΣΦΨΩ⊙°"
-FIRST = ("data", "triangle", "rounds", "training")
+FIRST = ("data", "triangle", "rounds", "training", "percentiles")
 DRAWN = ("rounds", "training")
 """figures of the core that the page draws itself"""
 
@@ -238,6 +238,7 @@ def _figures(folder: Path) -> Iterator[dict[str, str]]:
 
 TITLES = {
     "data": "The observation",
+    "percentiles": "Percentile-percentile plot of the last round, of simulations that training has not seen",
     "triangle": "Marginals and learned joints: 50% and 90% regions; dashed the median, orange the truth where known",
 }
 

@@ -132,12 +132,22 @@ class FieldRounds(Procedure):
         if self.write_maps is not None:
             self.write_maps(self._found, place.folder)
         curves = [curve for folder in folders if (curve := read_json(folder / "curve.json"))]
-        extra = {"fields": record}
-        fields = sum(entry["simulations"] for entry in record["rounds"]) + self.course.held_out
-        if spectrum is not None:
-            return replace(spectrum, curves=curves, extra=extra, further_simulations=fields)
-        scalars, truth = self._scalars(self._found), self._true_scalars()
-        return Result(scalars, [], truth, curves=curves, extra=extra, further_simulations=fields)
+        found = Result(
+            *(self._scalars(self._found), [], self._true_scalars()),
+            curves=curves,
+            extra={"fields": record},
+            further_simulations=sum(entry["simulations"] for entry in record["rounds"]) + self.course.held_out,
+        )
+        if spectrum is None:
+            return found
+        return replace(
+            found,
+            marginals={**spectrum.marginals, **found.marginals},
+            rounds=spectrum.rounds,
+            truth={**spectrum.truth, **found.truth},
+            labels=spectrum.labels,
+            curves=[*spectrum.curves, *curves],
+        )
 
     def figures(self, result: Result, folder: Path) -> None:
         if self.draw_figures is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,6 +145,11 @@ class Waveform:
             # outside the approximant's domain: the core counts and replaces such draws
             return np.full((2, len(self.frequencies)), np.nan, dtype=complex)
         return np.stack([polarisations["plus"], polarisations["cross"]]) / self.UNIT
+
+    def many(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(N, 2, nodes) complex of parameters (N,), one by one."""
+        rows = zip(*parameters.values(), strict=True)
+        return np.stack([self(dict(zip(parameters, row, strict=True))) for row in rows])
 
 
 def lalsimulation():

@@ -21,9 +21,11 @@ from tmnre_gw.band import Band, Whitening
 from tmnre_gw.bilby_side import ALIGNED, QUADRUPOLE, Waveform
 from tmnre_gw.detectors import Network
 from tmnre_gw.reduction import matched_filters, reduced_noise, reduction_of
+from tmnre_gw.ripple import RippleWaveform
 
 EXTRINSIC = ("luminosity_distance", "zenith", "azimuth", "ra", "dec", "psi", "time")
 """Parameters that never enter the waveform; `time` is relative to the network's reference (s)."""
+BACKENDS = {"lal": Waveform, "ripple": RippleWaveform}
 SPIN_SLOPE = 0.4
 """d ln(chirp mass) / d chi_eff along which posteriors of heavy binaries run (0.39 to 0.52 in GW150914's and those of
 two injections). It decides how narrow a region becomes, not what is in it"""
@@ -40,6 +42,7 @@ class BinaryBlackHole(Simulator):
     network, band, whitening : where the signal is seen.
     front_end : how `fit_reduction` compresses: see `reduction`.
     constraints : bounds on derived quantities that belong to the prior, such as {"mass_2": (10, 80)}.
+    backend : what makes the waveforms, one of `BACKENDS`.
     """
 
     derive_from = ("inner",)
@@ -58,6 +61,7 @@ class BinaryBlackHole(Simulator):
         front_end: str = "svd",
         components: int = 128,
         constraints: Mapping[str, tuple[float, float]] | None = None,
+        backend: str = "lal",
     ) -> None:
         self.prior, self.fixed = prior, dict(fixed)
         self.network, self.band, self.whitening = network, band, whitening
@@ -67,7 +71,7 @@ class BinaryBlackHole(Simulator):
         factors = (self.quadrupole and "phase", self.aligned and "theta_jn")
         extrinsic = (*EXTRINSIC, *filter(None, factors))
         self.redrawn = tuple(name for name in prior.names if name in extrinsic)
-        self.waveform = Waveform(approximant, band.nodes_hz, reference_frequency_hz)
+        self.waveform = BACKENDS[backend](approximant, band.nodes_hz, reference_frequency_hz)
         # where sky and polarisation are known, aligned spins leave it to the inclination alone
         turning = network.names[1:] if {*prior.names} & {"zenith", "azimuth", "ra", "dec", "psi"} else ()
         self._differences = tuple(f"phase_difference_{name}" for name in turning)
@@ -109,16 +113,13 @@ class BinaryBlackHole(Simulator):
         inner: <h+, h+>, and for precessing binaries <hx, hx>, real and imaginary part of <h+, hx>.
         """
         del rng  # waveforms have no randomness of their own
-        names = self.prior.names
-        polarisations = []
-        for row in theta:
-            parameters = {**self.fixed, **dict(zip(names, row, strict=True))}
-            if self.quadrupole:
-                parameters["phase"] = 0.0
-            if self.aligned:
-                parameters["theta_jn"] = 0.0
-            polarisations.append(self.waveform(parameters)[: 1 if self.aligned else 2])
-        h = np.stack(polarisations)
+        parameters = {name: np.full(len(theta), value) for name, value in self.fixed.items()}
+        parameters |= dict(zip(self.prior.names, theta.T, strict=True))
+        if self.quadrupole:
+            parameters["phase"] = np.zeros(len(theta))
+        if self.aligned:
+            parameters["theta_jn"] = np.zeros(len(theta))
+        h = self.waveform.many(parameters)[:, : 1 if self.aligned else 2]
         products = [np.abs(h[:, i]) ** 2 for i in range(h.shape[1])]
         if not self.aligned:
             mixed = h[:, 0] * h[:, 1].conj()

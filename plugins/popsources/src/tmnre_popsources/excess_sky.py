@@ -53,7 +53,12 @@ class ExcessSky(SkySimulator):
 
     def split(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         k = len(self.law.names)
-        total, fraction, shape, norms = theta[:, :1], theta[:, 1:2], theta[:, 2 : k + 1], theta[:, k + 1 :]
+        total, fraction, shape, norms = (
+            theta[:, :1],
+            theta[:, 1:2],
+            theta[:, 2 : k + 1],
+            theta[:, k + 1 : k + len(self.templates)],
+        )
         area_sr = len(self.sky) * self.sky.pixel_sr
         unit = self.law.expected_flux(torch.cat([torch.zeros_like(total), shape], dim=1))[:, None]
         level = (total * fraction / area_sr / unit).log() / math.log(10.0)
@@ -62,8 +67,8 @@ class ExcessSky(SkySimulator):
     def draw(self, theta: np.ndarray, seed: int) -> np.ndarray:
         """Counts (P,) of one theta (D,)."""
         rng = np.random.default_rng(seed)
-        _, norms = self.split(torch.from_numpy(theta)[None])
-        return self.photons(theta, rng) + rng.poisson((norms.float() @ self.templates)[0].numpy())
+        smooth = self.expected(torch.from_numpy(theta)[None], torch.Generator().manual_seed(seed))
+        return self.photons(theta, rng) + rng.poisson(smooth[0].numpy())
 
 
 def smooth_excess(sky: Sky, density: np.ndarray, exposure: np.ndarray, psf: PSF | None) -> np.ndarray:

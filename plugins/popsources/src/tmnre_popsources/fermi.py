@@ -17,6 +17,7 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 
 from tmnre import Result
+from tmnre_popsources import template_errors
 from tmnre_popsources.catalogue import ELLIPSE_95
 from tmnre_popsources.sky import Sky
 from tmnre_popsources.sky_simulator import SkySimulator, derived_name
@@ -79,6 +80,7 @@ def number_name(flux_1_100: float) -> str:
 LABELS = {
     "log10_level": r"$\log_{10} F^2 dN/dF$ at 10 counts",
     **{f"n{i}": f"$n_{i}$" for i in (1, 2, 3)},
+    template_errors.NAME: "scatter of templates",
     **{f"log10_break{i}": rf"$\log_{{10}} F_{{b{i}}}$" for i in (1, 2)},
 }
 

@@ -27,18 +27,15 @@ from tmnre.descent import train_network
 from tmnre.estimate import Estimate, part_of
 from tmnre.files import write_whole
 from tmnre.machine import torch_threads
-from tmnre.rounds import Rounds
 from tmnre_popsources import catalogue, detection, posteriors, sensitivity
 from tmnre_popsources.detection import DetectionNet, Detections, Threshold
 from tmnre_popsources.histograms import ZoneHistograms, bin_edges, patch_neighbours, patch_zones
 from tmnre_popsources.patch import PatchSimulator, Scene
 from tmnre_popsources.posteriors import JointRatio
-from tmnre_popsources.truncated import DetectedLists, Regions, SubThreshold, draw_in_regions
+from tmnre_popsources.truncated import DetectedLists, Regions, SubThreshold
 
 LOST = 2e-3
 """share of detected sources that may lie outside of their region, along each axis, in simulated maps"""
-LISTS = 48
-"""of detections, drawn for the Monte Carlo integral over them"""
 POSTERIORS = ("sub-threshold", "detected", "combined", "direct")
 
 
@@ -78,6 +75,24 @@ class Effort:
     """optimiser and machine, for all networks"""
 
 
+@dataclass(frozen=True)
+class Ratios:
+    """What the steps before the posteriors leave.
+
+    x : {"detected", "sub-threshold", "direct": the observation as each ratio sees it}; "detected" lists point estimates
+    """
+
+    network: DetectionNet
+    found: Detections
+    trials: sensitivity.Trials
+    seen: sensitivity.Sensitivity
+    regions: Regions
+    detected: JointRatio
+    sub: JointRatio
+    direct: JointRatio
+    x: dict[str, dict[str, Tensor]]
+
+
 @dataclass
 class DetectionIsTruncation(Procedure):
     """The procedure; see the module.
@@ -102,19 +117,26 @@ class DetectionIsTruncation(Procedure):
     def observation(self) -> dict[str, np.ndarray]:
         return {"counts": self.counts}
 
-    def run(self, place: Place) -> Result:
+    def learn(self, place: Place) -> Ratios:
+        """All steps but the posteriors; those that are finished are read."""
         observed = torch.as_tensor(self.counts, dtype=torch.float32)[None]
         with torch_threads(self.effort.training.threads):
             network = self._detection(place)
             found = detection.find(network, self.scene, observed, self.before, self.threshold)
             place.say(f"{len(found.row)} detections")
             trials, seen = self._sensitivity(place, network)
-            reach = reach_of(trials.pulls)
-            regions = Regions.about(found, reach)
-            detected, lists = self._detected(place, seen, found, regions)
+            regions = Regions.about(found, reach_of(trials.pulls))
+            detected, x_detected = self._detected(place, seen, found)
             sub, x_sub = self._maps(place, "sub-threshold", seen, regions)
-            direct, x = self._maps(place, "direct")
-            every = self._posteriors(detected, lists, sub, x_sub, direct, x)
+            direct, x_direct = self._maps(place, "direct")
+        x = {"detected": x_detected, "sub-threshold": x_sub, "direct": x_direct}
+        return Ratios(network, found, trials, seen, regions, detected, sub, direct, x)
+
+    def run(self, place: Place) -> Result:
+        learned = self.learn(place)
+        with torch_threads(self.effort.training.threads):
+            every = self._posteriors(learned)
+        found, trials, sub = learned.found, learned.trials, learned.sub
         made = catalogue.table(found, flux_unit=self.flux_unit, log_fluxes=self.threshold.log_fluxes)
         catalogue.write(place.folder / "catalogue.fits", made)
         self._write(place.folder / "posteriors.npz", every)
@@ -123,16 +145,19 @@ class DetectionIsTruncation(Procedure):
             "threshold": {"flux": self.threshold.flux, "log_r1": self.threshold.log_r1},
             "purity": trials.purity,
             "by_flux": trials.by_flux(np.log(self.threshold.flux) + np.linspace(-3, 5, 33)),
-            "region_reach_sd": dict(zip(("l", "b", "log_flux"), reach.tolist(), strict=True)),
+            "region_reach_sd": dict(zip(("l", "b", "log_flux"), reach_of(trials.pulls).tolist(), strict=True)),
             "posteriors": {
                 name: {key[0]: m.summary() for key, m in marginals.items() if len(key) == 1}
                 for name, marginals in every.items()
             },
         }
-        self._shown = {"found": found, "network": network, "seen": seen, "every": every, "trials": trials}
+        self._shown = {
+            **{"found": found, "network": learned.network, "seen": learned.seen},
+            **{"every": every, "trials": trials},
+        }
         effort = self.effort
         further = effort.detection_batch * effort.detection_steps + effort.trial_maps
-        further += sum(record["simulated"] for ratio in (detected, direct) for record in ratio.rounds)
+        further += sum(record["simulated"] for ratio in (learned.detected, learned.direct) for record in ratio.rounds)
         return Result(
             *(every["combined"], list(sub.rounds), self.truth, self.labels), extra=extra, further_simulations=further
         )
@@ -201,34 +226,22 @@ class DetectionIsTruncation(Procedure):
             workers=self.workers,
         )
 
-    def _learned(self, rounds: Rounds) -> JointRatio:
-        records = rounds.run().rounds
-        return JointRatio(rounds.last.estimator, records[-1]["region"]["cube"], self.prior.names, records)
-
     def _detected(
-        self, place: Place, seen: sensitivity.Sensitivity, found: Detections, regions: Regions
-    ) -> tuple[JointRatio, dict[str, Any]]:
-        """r4, and lists of sources in the regions for its integral."""
+        self, place: Place, seen: sensitivity.Sensitivity, found: Detections
+    ) -> tuple[JointRatio, dict[str, Tensor]]:
+        """r4, and the list of point estimates."""
         simulator = DetectedLists(self.scene, self.prior, seen)
-        at = simulator.padded(found.sources(), 1)
+        x = simulator.padded(found.sources(), 1)
         embedding = partial(DeepSet, features=96, hidden=32)
-        analysis = self._analysis(simulator, at, self.effort.lists, self.effort.list_steps, embedding)
-        r4 = self._learned(place.rounds(analysis, "detected"))
-        generator = torch.Generator().manual_seed(self.seed)
-        # any reference will do; the median of what the point estimates say keeps the integrand flat
-        draws = r4.sample(at, 500, generator)
-        reference = draws.median(0).values[None]
-        theta = self.prior.from_cube(reference)
-        drawn = draw_in_regions(self.scene, seen, regions, theta.expand(LISTS, -1), generator, candidates=64)
-        within = type(drawn)(*(column.flatten() for column in drawn))
-        return r4, {"reference": reference, "lists": simulator.padded(within, LISTS), "at": at}
+        analysis = self._analysis(simulator, x, self.effort.lists, self.effort.list_steps, embedding)
+        return JointRatio.of(place.rounds(analysis, "detected"), self.prior.names), x
 
     def _maps(
         self, place: Place, name: str, seen: sensitivity.Sensitivity | None = None, regions: Regions | None = None
     ) -> tuple[JointRatio, dict[str, Tensor]]:
         """r3 where regions are given, the direct ratio where not; and the observation as they see it."""
         analysis, x = self._of_maps(seen, regions)
-        return self._learned(place.rounds(analysis, name)), x
+        return JointRatio.of(place.rounds(analysis, name), self.prior.names), x
 
     def _of_maps(
         self, seen: sensitivity.Sensitivity | None = None, regions: Regions | None = None
@@ -254,26 +267,19 @@ class DetectionIsTruncation(Procedure):
             near |= np.hypot(centre - l_deg, centre[:, None] - b_deg) < 2 * self.scene.psf.sigma_deg
         return near
 
-    def _posteriors(self, r4, lists, sub, x_sub, direct, x) -> dict[str, dict[tuple[str, ...], MarginalPosterior]]:
+    def _posteriors(self, learned: Ratios) -> dict[str, dict[tuple[str, ...], MarginalPosterior]]:
         generator, points = torch.Generator().manual_seed(self.seed), self.effort.points
-        weigh = partial(posteriors.log_detected, r4, lists["lists"], reference=lists["reference"])
-        u4 = r4.sample(lists["at"], points, generator)
-        # the posterior of the regions, by weight from that of the point estimates; normalised by the draws
-        log_w4 = weigh(u4) - r4.log_density(lists["at"], u4)[0]
-        kept = torch.isfinite(log_w4)
-        log_norm = log_w4[kept].logsumexp(0) - np.log(len(u4))
-        rows = torch.multinomial((log_w4 - log_w4[kept].max()).exp().nan_to_num(), points, True, generator=generator)
-        u3 = sub.sample(x_sub, points, generator)
-        u = torch.cat([u3, u4[rows]])
-        log_p3, log_p4 = sub.log_density(x_sub, u)[0], weigh(u) - log_norm
+        detected = posteriors.Detected.of(
+            learned.detected, learned.x["detected"], self.scene, learned.seen, learned.regions, points, generator
+        )
         flat = torch.zeros(points, dtype=torch.float64)
         found = {
-            "sub-threshold": (u3, flat),
-            "detected": (u4, log_w4),
-            "combined": (u, posteriors.combine(log_p3, log_p4)),
-            "direct": (direct.sample(x, points, generator), flat),
+            "sub-threshold": (learned.sub.sample(learned.x["sub-threshold"], points, generator), flat),
+            "detected": (detected.u, detected.log_w),
+            "direct": (learned.direct.sample(learned.x["direct"], points, generator), flat),
         }
-        return {name: posteriors.marginals_of(self.prior, self.prior.names, *of) for name, of in found.items()}
+        found["combined"] = detected.with_maps(learned.sub, learned.x["sub-threshold"], points, generator)
+        return {name: posteriors.marginals_of(self.prior, self.prior.names, *found[name]) for name in POSTERIORS}
 
     def _write(self, path: Path, every: dict[str, dict[tuple[str, ...], MarginalPosterior]]) -> None:
         joint = {name: marginals[self.prior.names] for name, marginals in every.items()}

@@ -1,4 +1,4 @@
-"""Poisson numbers, several times quicker than `torch.poisson` on a processor.
+"""Poisson numbers, up to twice as quick as `torch.poisson` on a processor where most means are above one.
 
 Up to `SPLIT`, X = Y + Z with Y ~ Poisson(the multiple of STEP below the mean), from a table of Walker's aliases, and
 Z ~ Poisson(the rest), by inversion: exact to the 24 bits of a uniform float32.  Beyond, the quantile function is the
@@ -23,6 +23,8 @@ OUTCOMES = 128
 """one more than the largest Y: P(Y > 127) at a mean of 32 is below 1e-30"""
 REST = 7
 """largest Z: P(Z > 7) at a mean of 1/8 is below 1e-12"""
+FAINT = 0.5
+"""mean below which `torch.poisson` is the quicker one"""
 CHUNK = 1 << 17
 
 
@@ -52,12 +54,8 @@ def poisson(mean: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _chunk(mean: Tensor, generator: torch.Generator) -> Tensor:
-    bright = mean > 0
-    if bright.sum() < 0.7 * len(mean):  # maps without background are mostly empty
-        counts = torch.zeros_like(mean)
-        rows = bright.nonzero()[:, 0]
-        counts[rows] = _chunk(mean[rows], generator) if len(rows) else 0.0
-        return counts
+    if (mean < FAINT).sum() > 0.5 * len(mean):  # maps without background are mostly empty
+        return torch.poisson(mean, generator)
     high = mean >= SPLIT
     some = high.sum()
     if some == 0:

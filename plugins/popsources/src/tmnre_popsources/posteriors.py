@@ -23,20 +23,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tmnre import MarginalPosterior, Prior
+from tmnre import MarginalPosterior, Prior, Simulator
 from tmnre.ratio import RatioEstimator
+from tmnre.rounds import Rounds
 from tmnre.simulator import Tensors
+from tmnre_popsources.patch import Scene, Sources
+from tmnre_popsources.truncated import Regions, SensitivityFunction, draw_in_regions
+
+LISTS = 48
+"""of detections, drawn for the Monte Carlo integral over them"""
 
 
 @dataclass(frozen=True)
 class JointRatio:
     """A learned joint ratio of parameters: its estimator, the box {name: (low, high)} in the cube it was learned in,
-    and the records of the rounds that led to it."""
+    the records of the rounds that led to it, and what simulated them."""
 
     estimator: RatioEstimator
     cube: dict[str, tuple[float, float]]
     names: tuple[str, ...]
     rounds: Sequence[dict[str, Any]] = ()
+    simulator: Simulator | None = None
+
+    @classmethod
+    def of(cls, rounds: Rounds, names: tuple[str, ...]) -> JointRatio:
+        """Of rounds that learn it; those not finished are run."""
+        records = rounds.run().rounds
+        return cls(rounds.last.estimator, records[-1]["region"]["cube"], names, records, rounds.simulator)
 
     @property
     def log_prior(self) -> float:
@@ -61,6 +74,57 @@ class JointRatio:
         features = self.estimator.embedding(x)
         log_r = torch.stack([joint.log_ratio(one[None], s) for one in features])
         return torch.where(self.inside(u), log_r + self.log_prior, -torch.inf)
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The posterior of the regions alone, p(theta) r(theta; I = 1), as draws with weights.
+
+    u (S, d), log_w (S,) : draws, of the posterior of a list of points in the regions
+    lists, reference : for `log_detected`.  log_norm : its logarithm over that of a density in the cube
+    """
+
+    r4: JointRatio
+    u: Tensor
+    log_w: Tensor
+    lists: Tensors
+    reference: Tensor
+    log_norm: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        r4: JointRatio,
+        x: Tensors,
+        scene: Scene,
+        sensitivity: SensitivityFunction,
+        regions: Regions,
+        points: int,
+        generator: torch.Generator,
+    ) -> Detected:
+        """Of so many draws; x is a list of one point in each region, as point estimates."""
+        u = r4.sample(x, points, generator)
+        # any reference will do; the median of what the points say keeps the integrand flat
+        reference = u.median(0).values[None]
+        theta = r4.simulator.prior.from_cube(reference).expand(LISTS, -1)
+        drawn = draw_in_regions(scene, sensitivity, regions, theta, generator, candidates=64)
+        lists = r4.simulator.padded(Sources(*(column.flatten() for column in drawn)), LISTS)
+        log_w = log_detected(r4, lists, u, reference) - r4.log_density(x, u)[0]
+        return cls(r4, u, log_w, lists, reference, log_w[torch.isfinite(log_w)].logsumexp(0) - np.log(points))
+
+    def log_density(self, u: Tensor) -> Tensor:
+        """ln p(u | I = 1) (S,) in the cube, at u (S, d)."""
+        return log_detected(self.r4, self.lists, u, self.reference) - self.log_norm
+
+    def resampled(self, n: int, generator: torch.Generator) -> Tensor:
+        """u (n, d), drawn by weight."""
+        largest = self.log_w[torch.isfinite(self.log_w)].max()
+        return self.u[torch.multinomial((self.log_w - largest).exp().nan_to_num(), n, True, generator=generator)]
+
+    def with_maps(self, r3: JointRatio, x: Tensors, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """u (2 n, d) and ln weights (2 n,) of the combined posterior, of a map x beside."""
+        u = torch.cat([r3.sample(x, n, generator), self.resampled(n, generator)])
+        return u, combine(r3.log_density(x, u)[0], self.log_density(u))
 
 
 def log_detected(r4: JointRatio, lists: Tensors, u: Tensor, reference: Tensor) -> Tensor:

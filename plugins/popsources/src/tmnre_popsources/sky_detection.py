@@ -37,13 +37,14 @@ from tmnre_popsources.detection import (
     log_r1,
     start_from_odds,
 )
-from tmnre_popsources.poisson import poisson
 from tmnre_popsources.sky_simulator import FINE, SkySimulator
 from tmnre_popsources.surroundings import Surroundings
 
 SIDES, CORNERS = [1, 3, 5, 7], [2, 4, 6, 8]
 """columns of `Sky.neighbours` that share a side, and only a corner, with the pixel"""
 SKIES_AT_ONCE = 4
+REACH, CLIP = 5, 2.0
+"""pixels over which the level of diffuse emission is seen, and standard deviations beyond which photons are clipped"""
 HELD = 6
 """skies that training is validated on"""
 
@@ -86,14 +87,24 @@ class SkyDetectionNet(nn.Module):
         start_from_odds(self.out[-1], before)
 
     def _pixels(self, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (N, P, 5), and ln F (N, P) of a source to which all that is more than diffuse in the surroundings is
+        """Inputs (N, P, 6), and ln F (N, P) of a source to which all that is more than diffuse in the surroundings is
         due."""
         diffuse = self.known[:, 0].exp()
         own = torch.stack([counts - diffuse, diffuse.expand(len(counts), -1)])
         around = F.pad(own, (0, 1))[..., self.around].sum(-1)
         excess = [torch.asinh(more / mean.sqrt()) for more, mean in (own, around)]
-        inputs = torch.cat([torch.stack([counts.log1p(), *excess], 2), self.known.expand(len(counts), -1, -1)], dim=2)
+        own = torch.stack([counts.log1p(), *excess, self._level(counts)], 2)
+        inputs = torch.cat([own, self.known.expand(len(counts), -1, -1)], dim=2)
         return inputs, around[0].clamp(min=1.0).log() - self.known[:, 1]
+
+    def _level(self, counts: Tensor) -> Tensor:
+        """ln of what there is over what is expected (N, P), averaged over some `REACH` pixels, bright ones clipped."""
+        diffuse = self.known[:, 0].exp()
+        both = torch.stack([torch.minimum(counts, diffuse + CLIP * diffuse.sqrt()), diffuse.expand_as(counts)])
+        for _ in range(REACH):
+            both = F.pad(both, (0, 1))[..., self.around].sum(-1)
+            both = both / both[1].mean()
+        return (both[0] / both[1]).clamp(min=0.1).log()
 
     def forward(self, x: Tensors) -> tuple[Tensor, Tensor]:
         inputs, log_flux = self._pixels(x["counts"])
@@ -159,8 +170,7 @@ class Skies:
             vector = np.array(healpy.pix2vec(sky.nside << FINE, at[kept], nest=True)).T
             photons.append(torch.from_numpy(seen))
             found.append((np.full(kept.sum(), row), place[kept], vector, log_flux[kept]))
-        expected = self.simulator.split(theta)[1].float() @ self.simulator.templates
-        counts = torch.stack(photons) + poisson(expected, generator)
+        counts = torch.stack(photons) + self.simulator.diffuse(theta, generator)
         return counts, SkySources(*(torch.from_numpy(np.concatenate(q)) for q in zip(*found, strict=True)))
 
     def batch(self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True) -> tuple[Tensors, Truth]:

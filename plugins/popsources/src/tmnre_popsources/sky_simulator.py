@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from tmnre import Prior, Simulator
+from tmnre_popsources import template_errors
 from tmnre_popsources.fluxes import BrokenPowerLaw
 from tmnre_popsources.patch import Summary
 from tmnre_popsources.poisson import poisson
 from tmnre_popsources.psf import PSF, Gaussian
 from tmnre_popsources.sky import Sky, degrade
+from tmnre_popsources.template_errors import TemplateErrors
 
 FINE = 7
 """sources sit at the centres of pixels finer by 2^FINE along each side"""
@@ -34,6 +36,8 @@ class SkySimulator(Simulator):
         changes within a pixel, at an m that is 2, 4, ... up to 2^FINE times as large; None: evenly
     sources_at : fluxes F at which log10 of F^2 dN/dF is a derived quantity "log10_s2dnds_<F>"
     redraw_noise : draw the templates' photons anew at every use, those of sources are stored; False: store the summary
+    uncertain : templates, by name, that are only known to a factor that varies over the sky, see `template_errors`; its
+        scatter is the last parameter of theta then
     """
 
     derive_from = ()
@@ -51,9 +55,10 @@ class SkySimulator(Simulator):
         summary: Summary | None = None,
         sources_at: tuple[float, ...] = (),
         redraw_noise: bool = False,
+        uncertain: tuple[str, ...] = (),
     ) -> None:
         self.sky, self.prior, self.law, self.psf, self.summary = sky, prior, law, psf, summary
-        expected = self.parameters(tuple(templates))
+        expected = (*self.parameters(tuple(templates)), *((template_errors.NAME,) if uncertain else ()))
         if prior.names != expected:
             raise ValueError(f"this sky needs a prior of {list(expected)}, got {list(prior.names)}")
         for name, values in templates.items():
@@ -63,6 +68,8 @@ class SkySimulator(Simulator):
                     f"shape {np.shape(values)} with least {np.min(values):.3g}"
                 )
         self.templates = torch.from_numpy(np.stack(list(templates.values()))).float()
+        self._uncertain = torch.tensor([name in uncertain for name in templates])
+        self._errors = TemplateErrors(sky) if uncertain else None
         self.sources_at, self._redraw = sources_at, redraw_noise
         self.derived = tuple(derived_name(flux) for flux in sources_at)
         if len(exposure) != 12 * sky.nside**2:
@@ -83,7 +90,8 @@ class SkySimulator(Simulator):
 
     def split(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters of the flux law (N, k) and norms of the templates (N, T) of theta (N, D)."""
-        return theta[:, : len(self.law.names)], theta[:, len(self.law.names) :]
+        k = len(self.law.names)
+        return theta[:, :k], theta[:, k : k + len(self.templates)]
 
     def _shares(self, density: np.ndarray) -> np.ndarray:
         """Density of sources at every place, with mean one over the region."""
@@ -128,8 +136,20 @@ class SkySimulator(Simulator):
         return self._data(stored["photons"], theta, generator) if self._redraw else stored
 
     def _data(self, photons: Tensor, theta: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        return self.summarised(photons + self.diffuse(theta, generator))
+
+    def diffuse(self, theta: Tensor, generator: torch.Generator) -> Tensor:
+        """Photons (N, P) of the templates, of theta (N, D)."""
+        return poisson(self.expected(theta, generator), generator)
+
+    def expected(self, theta: Tensor, generator: torch.Generator) -> Tensor:
+        """Counts (N, P) expected of the templates, with new errors where they have some."""
         norms = self.split(theta)[1].float()
-        return self.summarised(photons + poisson(norms @ self.templates, generator))
+        expected = norms @ self.templates
+        if self._errors is not None:
+            some = norms[:, self._uncertain] @ self.templates[self._uncertain]
+            expected += some * (self._errors.factors(theta[:, -1], generator) - 1)
+        return expected
 
     def summarised(self, counts: Tensor) -> dict[str, Tensor]:
         """Counts (N, P) as the data that `observe` returns."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from tmnre import Recipe
+from tmnre import Analysis, Recipe
 from tmnre.analysis import Training
 from tmnre_fields import fits, map_figures, spectrum
 from tmnre_fields.forward import Component, FieldModel
 from tmnre_fields.network import Network
 from tmnre_fields.pointwise import FUNCTIONS
+from tmnre_fields.recipes import demo
 from tmnre_fields.response import Response
 from tmnre_fields.sequential import TRAINING, Course, FieldRounds
+from tmnre_fields.simulator import PRIOR, Grid
 from tmnre_fields.sky import Flat
 
 
@@ -28,9 +30,9 @@ class Patch:
     noise: float = 0.1
     """standard deviation of the white noise per pixel, in units of x; a tenth of the field's median, exp(0)"""
     rms: float = 0.8
-    """standard deviation of z per pixel, dimensionless"""
+    """standard deviation of z per pixel, dimensionless; with a free spectrum, of the mock"""
     slope: float = 3.0
-    """power falls as k^-slope above the knee, dimensionless"""
+    """power falls as k^-slope above the knee, dimensionless; with a free spectrum, of the mock"""
     knee_cycles_per_box: float = 3.0
     """wavenumber below which the spectrum flattens, in cycles per box"""
     function: str = "exponential"
@@ -41,12 +43,30 @@ class Patch:
             raise ValueError(f"patch.function must be one of {sorted(FUNCTIONS)}, got {self.function!r}")
 
 
-def patch_model(patch: Patch) -> FieldModel:
-    """The simulator."""
-    rms, slope = (torch.tensor([value], dtype=torch.float64) for value in (patch.rms, patch.slope))
-    power = spectrum.power(rms, slope, pixels=patch.pixels, knee=patch.knee_cycles_per_box)[0]
+@dataclass(frozen=True)
+class Spectrum:
+    """Whether the field's spectrum is known; where not, the rounds of `fields/demo` that infer it come first."""
+
+    free: bool = False
+    """infer rms and slope, with the priors of fields/demo, and the field given draws of them"""
+    simulations: int = 20_000
+    """fields in the training set of each of the spectrum's rounds"""
+    rounds: int = 3
+    """rounds of the spectrum at most"""
+    steps: int = 500
+    """optimiser steps of each"""
+
+
+def patch_model(patch: Patch, *, free: bool = False) -> FieldModel:
+    """The simulator; with a free spectrum, one whose power is a function of rms and slope."""
+
+    def power(theta: torch.Tensor) -> torch.Tensor:
+        return spectrum.power(*theta.T, pixels=patch.pixels, knee=patch.knee_cycles_per_box)
+
+    known = torch.tensor([[patch.rms, patch.slope]], dtype=torch.float64)
+    component = Component("z", power if free else power(known)[0], FUNCTIONS[patch.function])
     response = Response(Flat(patch.pixels))
-    return FieldModel(response, [Component("z", power, FUNCTIONS[patch.function])], noise=patch.noise)
+    return FieldModel(response, [component], noise=patch.noise, prior=PRIOR if free else None)
 
 
 @dataclass(frozen=True)
@@ -55,6 +75,8 @@ class Settings:
 
     patch: Patch = Patch()
     """patch, spectrum, noise, function"""
+    spectrum: Spectrum = Spectrum()
+    """what is known of the spectrum"""
     course: Course = Course()
     """rounds"""
     network: Network = Network()
@@ -69,7 +91,30 @@ class Settings:
 
 def build(settings: Settings) -> FieldRounds:
     """The procedure: mock field, simulator, rounds, draws."""
-    return rounds_of_mock(patch_model(settings.patch), settings)
+    work = rounds_of_mock(patch_model(settings.patch), settings)
+    if not settings.spectrum.free:
+        return work
+    rounds = spectrum_rounds(settings, work.x[0])
+    return replace(work, model=patch_model(settings.patch, free=True), spectrum=rounds)
+
+
+def spectrum_rounds(settings: Settings, x: torch.Tensor) -> Analysis:
+    """Rounds for rms and slope of the field behind x (n, n)."""
+    patch, schedule = settings.patch, settings.spectrum
+    if patch.function not in ("exponential", "identity"):
+        raise ValueError(f"spectrum.free needs a field seen as it is or exponentiated, not {patch.function}")
+    grid = Grid(patch.pixels, patch.noise, patch.knee_cycles_per_box, exponentiate=patch.function == "exponential")
+    whole = demo.build(
+        demo.Settings(
+            grid=grid,
+            truth=demo.Truth(patch.rms, patch.slope),
+            simulations=schedule.simulations,
+            rounds=schedule.rounds,
+            steps=schedule.steps,
+            seed=settings.seed,
+        )
+    )
+    return replace(whole, observation={"x": x.numpy()}, figures=None)
 
 
 def rounds_of_mock(model: FieldModel, settings: Any) -> FieldRounds:
@@ -107,6 +152,7 @@ recipe = Recipe(
     build=build,
     papers=(LIST_2023, PAPANDREOU_2010),
     presets={
+        "free": {"spectrum.free": True},
         "smoke": {
             "patch.pixels": 16,
             "course.simulations": (300, 100),

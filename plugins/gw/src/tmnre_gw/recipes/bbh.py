@@ -20,7 +20,7 @@ from tmnre_gw.exact import ExactBinary
 from tmnre_gw.papers import BILBY, GWOSC, PEREGRINE, PHENOM_PV2, PHENOM_XPHM
 from tmnre_gw.products import About
 from tmnre_gw.recipes.schedule import stages
-from tmnre_gw.simulator import BinaryBlackHole
+from tmnre_gw.simulator import BACKENDS, BinaryBlackHole
 from tmnre_gw.tempering import Sampling
 
 AFTER_TRIGGER_S = 2.0
@@ -123,6 +123,9 @@ class Settings:
     approximant: str = "IMRPhenomPv2"
     """lal waveform in the frequency domain: precessing IMRPhenomPv2, IMRPhenomXP, IMRPhenomXPHM; aligned IMRPhenomXAS,
     IMRPhenomD; any other that takes spins in any direction"""
+    backend: str = "lal"
+    """what makes waveforms: lal; ripple: its models in JAX, for a GPU (pip install 'tmnre-gw[ripple]'), and then in
+    one process"""
     reference_frequency_hz: float = 20.0
     """Hz; where spin directions are defined"""
     prior: PriorSettings = field(default_factory=PriorSettings)
@@ -170,8 +173,11 @@ class Observed:
 
 def build(settings: Settings) -> Analysis | Procedure:
     """The analysis; every file is read and checked here, before anything is computed."""
-    if settings.network not in NETWORKS:
-        raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {settings.network!r}")
+    for name, options in (("network", NETWORKS), ("backend", BACKENDS)):
+        if getattr(settings, name) not in options:
+            raise ValueError(f"{name} must be one of {sorted(options)}, got {getattr(settings, name)!r}")
+    if settings.backend == "ripple" and (settings.workers or 1) > 1:
+        raise ValueError(f"backend ripple makes many waveforms at once in one process, got {settings.workers} workers")
     labels = tuple(detector_label(name) for name in settings.detectors)
     gps = sources.trigger(settings.event, settings.trigger_gps_s, injected=not settings.real)
     network = Network.at(settings.detectors, gps)
@@ -198,6 +204,7 @@ def build(settings: Settings) -> Analysis | Procedure:
         reference_frequency_hz=settings.reference_frequency_hz,
         front_end=NETWORKS[settings.network][1],
         constraints=priors.constraints,
+        backend=settings.backend,
     )
     if settings.real:
         observed = _measured(labels, data, network, band, whitening, start)
@@ -218,7 +225,7 @@ def build(settings: Settings) -> Analysis | Procedure:
         labels=binary.LABELS,
         figures=figures.of(simulator, observation),
         seed=settings.seed,
-        workers=settings.workers,
+        workers=1 if settings.backend == "ripple" else settings.workers,
     )
     if not settings.exact:
         return analysis

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tmnre import Analysis, Prior, Recipe, Stage, Training, Truncation, Uniform
-from tmnre_popsources import fermi, psf
+from tmnre_popsources import fermi, psf, template_errors
 from tmnre_popsources.fermi_detections import Effort, FermiDetections
 from tmnre_popsources.fluxes import BrokenPowerLaw
 from tmnre_popsources.histograms import ZoneHistograms, bin_edges
@@ -22,6 +22,10 @@ from tmnre_popsources.sky import Observation, Sky, latitude_mask, read_observati
 BINS_OF_LEVEL = 5
 CLIP = 2.0
 """standard deviations above a fit of the templates beyond which photons are taken as a source's"""
+
+
+COARSER = (2, 3, 4)
+"""halvings of nside to the pixels whose scatter tells how far templates are off: 4, 7 and 15 degrees at 64"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class PriorRanges:
     """log10 of the higher break: 30 to 400 counts"""
     log10_break2: tuple[float, float] = (0.0, 1.4771)
     """log10 of the lower break: 1 to 30 counts"""
+    template_scatter: tuple[float, float] = (0.0, 0.6)
+    """standard deviation over the sky of the logarithm of what Galactic templates are off by"""
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,8 @@ def build(settings: Settings) -> Analysis | FermiDetections:
     law = BrokenPowerLaw(2, pivot=10.0, faintest=settings.faintest_counts)
     counts = sky.of_ring(observed.counts)
     most = {name: Uniform(0.0, max(counts.mean(), 1.0) / t.mean()) for name, t in templates.items()}
-    prior = Prior({**{n: Uniform(*getattr(settings.prior, n)) for n in law.names}, **most})
+    own = {name: Uniform(*getattr(settings.prior, name)) for name in (*law.names, template_errors.NAME)}
+    prior = Prior({**{name: own[name] for name in law.names}, **most, template_errors.NAME: own[template_errors.NAME]})
     ratio = fermi.band_ratio(settings.reference_index, settings.band_gev)
     simulator = fermi.FermiSky(
         *(sky, prior),
@@ -136,15 +143,17 @@ def build(settings: Settings) -> Analysis | FermiDetections:
         sources_at=settings.fluxes,
         redraw_noise=settings.redraw_noise,
         thresholds={flux: flux * ratio * exposure for flux in settings.thresholds},
+        # isotropic emission is even by definition
+        uncertain=tuple(templates)[1:],
     )
     truth: dict[str, float] = {}
     if settings.mock:
         truth = MOCK | dict(zip(templates, (1.0, 1.0), strict=True))
-        theta = np.array([[truth[name] for name in prior.names]])
-        photons = simulator.photons(theta[0], np.random.default_rng(settings.observation_seed))
-        rest = sum(truth[name] * t for name, t in templates.items())
-        counts = photons + np.random.default_rng(settings.observation_seed + 1).poisson(rest)
-        truth |= {name: float(q) for name, q in simulator.derive(torch.from_numpy(theta)).items()}
+        theta = torch.tensor([[truth[name] for name in prior.names]], dtype=torch.float64)
+        photons = simulator.photons(theta[0].numpy(), np.random.default_rng(settings.observation_seed))
+        generator = torch.Generator().manual_seed(settings.observation_seed + 1)
+        counts = photons + simulator.diffuse(theta, generator)[0].numpy()
+        truth |= {name: float(q) for name, q in simulator.derive(theta).items()}
     x = simulator.summarised(torch.as_tensor(counts, dtype=torch.float32)[None])
     path = _catalogue(settings)
     catalogue = None if path is None else fermi.read_4fgl(path, sky, settings.band_gev)
@@ -185,8 +194,11 @@ def build(settings: Settings) -> Analysis | FermiDetections:
     )
 
 
-MOCK = {"log10_level": 3.2, "n1": 2.5, "n2": 2.0, "n3": 1.6, "log10_break1": 1.7, "log10_break2": 0.5}
-"""source counts of a mock, close to what Fermi sees"""
+MOCK = {
+    **{"log10_level": 3.2, "n1": 2.5, "n2": 2.0, "n3": 1.6, "log10_break1": 1.7, "log10_break2": 0.5},
+    template_errors.NAME: 0.2,
+}
+"""source counts of a mock, close to what Fermi sees, and how far templates are off"""
 
 
 def mock_maps(nside: int) -> Observation:
@@ -222,7 +234,7 @@ def summary_of(counts: np.ndarray, templates: dict[str, np.ndarray], sky: Sky) -
     every = np.stack(list(templates.values()))
     expected = np.maximum(best_norms(counts, every) @ every, 1e-3)
     histograms = ZoneHistograms(zones_of(templates), sky.neighbours(), bin_edges(24, 3e4))
-    return FittedSummary(histograms, every, expected, clip=CLIP)
+    return FittedSummary(histograms, every, expected, clip=CLIP, parents=[sky.nest >> 2 * k for k in COARSER])
 
 
 def zones_of(templates: dict[str, np.ndarray]) -> torch.Tensor:
@@ -246,7 +258,7 @@ recipe = Recipe(
     papers=(NPTF, LIST_2021, FERMI_4FGL_DR3),
     presets={
         "smoke": {
-            **{"mock": True, "nside": 16, "simulations": (300, 300), "steps": (30, 30)},
+            **{"mock": True, "nside": 16, "least_latitude_deg": 60.0, "simulations": (300, 300), "steps": (30, 30)},
             **{"detections.steps": 10, "detections.skies": 4},
         },
         "mock": {"mock": True},

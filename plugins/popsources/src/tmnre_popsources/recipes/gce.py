@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 
 from tmnre import Analysis, Prior, Recipe, Result, Stage, Training, Truncation, Uniform
-from tmnre_popsources import fermi, psf
+from tmnre_popsources import fermi, psf, template_errors
 from tmnre_popsources.excess_sky import ExcessSky, smooth_excess
 from tmnre_popsources.fluxes import BrokenPowerLaw
 from tmnre_popsources.histograms import ZoneHistograms, excess_edges
@@ -29,6 +29,8 @@ from tmnre_popsources.sky import Observation, Sky, inner_mask, read_observation,
 
 FINER = 4
 """the excess is mapped on pixels finer by this along each side: at 2 degrees it changes by half within the map's own"""
+COARSER = (1, 2, 3)
+"""halvings of nside to the pixels whose scatter tells how far templates are off"""
 RINGS, LEVELS = 4, 3
 """zones of the histograms: as many levels of the excess, and of the other templates within each"""
 ISOTROPIC_FLUX, DISK_FLUX = 5e-11, 2e-10
@@ -51,6 +53,9 @@ class PriorRanges:
     """slope below the break; below 2, or sources of less than a photon, which are smooth, would"""
     log10_break1: tuple[float, float] = (0.0, 1.7)
     """log10 of the break: 1 to 50 counts; sources fainter still cannot be told from smooth emission"""
+    template_scatter: float = 0.0
+    """largest standard deviation over the sky of the logarithm of what templates of diffuse emission are off by; 0:
+    they are right but for their norms"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Truth:
     """log10 of the break, counts"""
     template_norm: float = 1.0
     """norm of every other template"""
+    template_scatter: float = 0.1
+    """how far off templates of diffuse emission are, where the prior lets them"""
 
 
 @dataclass(frozen=True)
@@ -144,12 +151,14 @@ def build(settings: Settings) -> Analysis:
     smooth = smooth_excess(sky, density, observed.exposure, profile)
     templates = {name: sky.of_ring(values) for name, values in observed.templates.items()}
     every = np.stack([smooth, *templates.values()])
+    uncertain = tuple(name for name in templates if name != "isotropic") if settings.prior.template_scatter else ()
     law = BrokenPowerLaw(1, faintest=settings.faintest_counts, brightest=settings.brightest_counts)
     counts = sky.of_ring(observed.counts)
     truth: dict[str, float] = {}
     if not settings.counts:
         given = {name: getattr(settings.truth, name) for name in ("gce_counts", "point_fraction", *law.names[1:])}
         truth = given | dict.fromkeys(templates, settings.truth.template_norm)
+        truth |= {template_errors.NAME: settings.truth.template_scatter} if uncertain else {}
     total = float(counts.sum()) or float(sum(truth[n] * t.sum() for n, t in templates.items()) + truth["gce_counts"])
     prior = prior_of(settings.prior, law, templates, total)
     make = partial(
@@ -163,6 +172,7 @@ def build(settings: Settings) -> Analysis:
         psf=profile,
         sources_at=settings.fluxes,
         redraw_noise=settings.redraw_noise,
+        uncertain=uncertain,
     )
     if truth:
         theta = np.array([truth[name] for name in prior.names])
@@ -172,7 +182,8 @@ def build(settings: Settings) -> Analysis:
     zones = zones_of(smooth, norms[1:] @ every[1:])
     expected = np.maximum(norms @ every, 1e-3)
     histograms = ZoneHistograms(zones, sky.neighbours(), excess_edges(), torch.from_numpy(expected))
-    summary = FittedSummary(histograms, every, expected)
+    parents = [sky.nest >> 2 * k for k in COARSER] if uncertain else []
+    summary = FittedSummary(histograms, every, expected, parents=parents)
     simulator = make(summary=summary)
     x = simulator.summarised(torch.as_tensor(counts, dtype=torch.float32)[None])
     return Analysis(
@@ -262,12 +273,13 @@ def disk(nside: int) -> np.ndarray:
 
 def prior_of(ranges: PriorRanges, law: BrokenPowerLaw, templates: dict[str, np.ndarray], total: float) -> Prior:
     """Uniform priors of excess, sources and norms, for a region with `total` photons."""
-    low, high = ranges.excess_share
+    (low, high), scatter = ranges.excess_share, ranges.template_scatter
     return Prior(
         {
             "gce_counts": Uniform(low * total, high * total),
             **{name: Uniform(*getattr(ranges, name)) for name in ("point_fraction", *law.names[1:])},
             **{name: Uniform(0.0, total / float(t.sum())) for name, t in templates.items()},
+            **({template_errors.NAME: Uniform(0.0, scatter)} if scatter else {}),
         }
     )
 
@@ -336,6 +348,7 @@ recipe = Recipe(
             },
             "mask": f"{FERMI}/fermidata_pscmask_4fgl.npy",
             "nside": 128,
+            "prior.template_scatter": 0.5,
         },
     },
     summary="share of the Galactic-centre excess that is of point sources, with dN/dS and norms of other emission",
