@@ -37,8 +37,7 @@ def parameters(simulator, n: int) -> dict[str, np.ndarray]:
 
 def compared(approximant: str, n: int) -> dict:
     recipe = find_recipe("gw/bbh")
-    work = recipe.build(replace(recipe.settings(), approximant=approximant, exact=False))
-    simulator = work.simulator
+    simulator = recipe.build(replace(recipe.settings(), approximant=approximant, exact=False)).simulator
     p, nodes = parameters(simulator, n), simulator.band.nodes_hz
     at = simulator.waveform.reference_frequency_hz
     reference, made = Waveform(approximant, nodes, at), RippleWaveform(approximant, nodes, at)

@@ -100,6 +100,7 @@ BAD = {
     "missing prior": (["--prior.file", "absent.prior"], ["no prior file absent.prior"]),
     "prior of words": (["--prior.file", "words.txt"], ["words.txt"]),
     "too short": (["--duration_s", "2"], ["2 s is too short", "duration"]),
+    "too little before the trigger": (["--duration_s", "7"], ["5 s are there for it", "duration >= 8 s"]),
     "no band": (["--f_min_hz", "600"], ["f_min < f_max"]),
     "band above Nyquist": (["--strain.h1", "slow.hdf5"], ["H1 is sampled at 512 Hz", "f_max 512 Hz"]),
     "unknown approximant": (["--approximant", "IMRPhenomPv9"], ["IMRPhenomPv9"]),

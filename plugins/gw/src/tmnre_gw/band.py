@@ -28,7 +28,8 @@ def chirp_time_s(chirp_mass_msun: float, frequency_hz: np.ndarray) -> np.ndarray
 class Band:
     """Frequencies of a data segment between two limits.
 
-    Raises ValueError when the segment is too short for the lowest chirp mass, or the limits do not make a band.
+    Raises ValueError when the segment, or what of it precedes the trigger, is too short for the lowest chirp mass, or
+    the limits do not make a band.
     """
 
     duration_s: float
@@ -39,16 +40,23 @@ class Band:
     """signals are resolved within +- this of the reference time, delays between detectors included"""
     harmonics: bool = False
     """resolve modes above (2, 2), which last longer at the same frequency"""
+    before_s: float | None = None
+    """from the segment's beginning to the trigger, of measured strain; None: signals may begin before the segment and
+    come in at its end, as those of models do that the data are simulated with as well"""
 
     def __post_init__(self) -> None:
         if not 0 < self.f_min_hz < self.f_max_hz:
             raise ValueError(f"expected 0 < f_min < f_max, got {self.f_min_hz} and {self.f_max_hz} Hz")
         needed = float(chirp_time_s(self.min_chirp_mass_msun, np.array(self.f_min_hz)))
-        if needed > 0.9 * self.duration_s:
+        room, after = 0.9 * self.duration_s, 0.0
+        if self.before_s is not None:
+            room, after = self.before_s, self.duration_s - self.before_s
+        if needed > room:
+            least = needed + after if after else needed / 0.9
             raise ValueError(
                 f"a segment of {self.duration_s:g} s is too short: chirp mass {self.min_chirp_mass_msun:.3g} Msun "
-                f"takes {needed:.1f} s from {self.f_min_hz:g} Hz to merger; take duration >= "
-                f"{2 ** np.ceil(np.log2(needed / 0.9)):g} s, or raise f_min or the lowest chirp mass"
+                f"takes {needed:.1f} s from {self.f_min_hz:g} Hz to merger, and {room:.2g} s are there for it; take "
+                f"duration >= {2 ** np.ceil(np.log2(least)):g} s, or raise f_min or the lowest chirp mass"
             )
 
     @property

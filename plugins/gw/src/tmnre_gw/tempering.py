@@ -133,7 +133,7 @@ class Sampler:
         how, rng = self.settings, self.rng
         population, beta, log_z, variance, efficiency, seeds = self._begin(u, rows, progress)
         temperatures, kept = [beta], []
-        with progress(total=how.final_sweeps, desc="exact posterior", unit="sweep") as bar:
+        with progress(desc="tempering", unit="sweep") as bar:
             while beta < 1:
                 apart = population.log_l - population.log_q
                 step = largest_step(apart, 0.0, 1 - beta, how.particles / 2)
@@ -142,23 +142,20 @@ class Sampler:
                 log_z += np.log(w.mean()) + step * apart.max()
                 variance += w.var() / w.mean() ** 2 / len(w)
                 population = population.chosen(systematic(w, how.particles, rng))
-                if beta < 1:
-                    for _ in range(how.sweeps):
-                        self._sweep(population, beta)
+                for _ in range(how.sweeps if beta < 1 else 0):
+                    self._sweep(population, beta)
+                    bar.update()
                 temperatures.append(beta)
-            log_z_sd = float(np.sqrt(max(variance, self._shared(population))))
-            for _ in range(PATIENCE * how.final_sweeps):
-                if self._effective(population) >= INDEPENDENT * how.particles:
-                    break
-                self._sweep(population, 1.0)
-                bar.total += 1
-                bar.update()
-            every = max(1, how.final_sweeps // 12)
-            for i in range(how.final_sweeps):
-                self._sweep(population, 1.0)
-                if i >= how.final_sweeps // 4 and i % every == every - 1:
-                    kept.append((population.u.copy(), *self._finished(population)))
-                bar.update()
+        log_z_sd = float(np.sqrt(max(variance, self._shared(population))))
+        for _ in progress(range(PATIENCE * how.final_sweeps), desc="settling, at most", unit="sweep"):
+            if self._effective(population) >= INDEPENDENT * how.particles:
+                break
+            self._sweep(population, 1.0)
+        every = max(1, how.final_sweeps // 12)
+        for i in progress(range(how.final_sweeps), desc="exact posterior", unit="sweep"):
+            self._sweep(population, 1.0)
+            if i >= how.final_sweeps // 4 and i % every == every - 1:
+                kept.append((population.u.copy(), *self._finished(population)))
         chain = np.stack([part[0] for part in kept])
         record = {
             "effective_samples": self._effective(population),

@@ -192,6 +192,7 @@ def build(settings: Settings) -> Analysis | Procedure:
         binary.lowest_chirp_mass(priors),
         time_margin_s=binary.time_margin_s(priors),
         harmonics=settings.approximant not in QUADRUPOLE,
+        before_s=settings.duration_s - AFTER_TRIGGER_S if settings.real else None,
     )
     whitening = Whitening.of(band, _psds(settings, labels, data, band, (start, start + settings.duration_s)))
     simulator = BinaryBlackHole(
