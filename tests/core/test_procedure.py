@@ -70,7 +70,8 @@ def test_a_run_of_a_procedure_leaves_results_and_figures(linear_gaussian, tmp_pa
     result = run.execute(TwoSteps(linear_gaussian), out, config="", recipe="none", command=[])
     summary = json.loads((out / "summary.json").read_text())
     assert summary["double"] == result.extra["double"] and summary["simulations"] == 500
-    assert {path.name for path in (out / "figures").iterdir()} == {"triangle.png", "rounds.png", "own.txt"}
+    own = {"triangle.png", "rounds.png", "percentiles.png", "own.txt"}
+    assert {path.name for path in (out / "figures").iterdir()} == own
     assert (out / "posterior.h5").exists()
 
 

@@ -60,7 +60,7 @@ def test_a_procedure_shows_its_own_results_and_figures(procedure):
     for part in ("Step first", "Detection", "log evidence", "3.25", "Sources", "a & b", "null test", "Own picture"):
         assert part in said, part
     assert "1 of" in said and "checks failed" in said  # its own test counts
-    assert page.count("data:image/png") == 2  # the triangle and its own
+    assert page.count("data:image/png") == 3  # the triangle, the percentiles and its own
 
 
 def test_the_page_of_a_run_that_goes_on(finished, tmp_path):

@@ -49,9 +49,11 @@ def records(names: tuple[str, ...], found: Sequence[Result]) -> list[dict]:
         for i, record in enumerate(last)
         for check in record["diagnostics"]
     ]
-    central = {name: min((r["coverage"][name] for r in last), key=lambda c: c["p_uniform"]) for name in names}
-    coverage = {"simulations": min(r["coverage"]["simulations"] for r in last), **central}
-    return [*every[:-1], {**every[-1], "coverage": coverage, "diagnostics": checks}]
+    worst = {name: min(last, key=lambda r, name=name: r["coverage"][name]["p_uniform"]) for name in names}
+    coverage = {name: r["coverage"][name] for name, r in worst.items()}
+    coverage["simulations"] = min(r["coverage"]["simulations"] for r in last)
+    percentiles = {name: r["percentiles"][name] for name, r in worst.items()}
+    return [*every[:-1], {**every[-1], "coverage": coverage, "percentiles": percentiles, "diagnostics": checks}]
 
 
 def relic_limit(log10_m_hm: MarginalPosterior, mass: float = 0.95) -> float:
