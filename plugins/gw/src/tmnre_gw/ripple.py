@@ -1,8 +1,7 @@
 """Waveforms by ripple (2302.05329), where it is installed: lal's models written in JAX, many at once, for a GPU.
 
 The same as `bilby_side.Waveform` for the approximants that ripple has; how well they agree: `validation/gw_ripple.py`.
-On a processor nothing is gained: lal is as quick there, and compiling takes minutes.  What was compiled is kept in
-CACHE for the next time.
+On a processor lal is quicker, and compiling takes minutes.  What was compiled is kept in CACHE for the next time.
 """
 
 from __future__ import annotations
