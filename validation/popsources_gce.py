@@ -107,7 +107,8 @@ def main() -> None:
     path = HERE / "results" / "popsources_gce.json"
     stored = json.loads(path.read_text()) if path.exists() else {}
     if options.finished:
-        stored["run"] = {**finished(options.finished), **stamp()}
+        command = "python validation/popsources_gce.py --finished RUN"
+        stored["run"] = {**finished(options.finished), **stamp(), "command": command}
         path.write_text(json.dumps(stored, indent=1) + "\n")
         return
     for seed in range(options.observations):
