@@ -52,7 +52,8 @@ def records(names: tuple[str, ...], found: Sequence[Result]) -> list[dict]:
     worst = {name: min(last, key=lambda r, name=name: r["coverage"][name]["p_uniform"]) for name in names}
     coverage = {name: r["coverage"][name] for name, r in worst.items()}
     coverage["simulations"] = min(r["coverage"]["simulations"] for r in last)
-    percentiles = {name: r["percentiles"][name] for name, r in worst.items()}
+    # rounds that were finished before these were recorded have none
+    percentiles = {name: r["percentiles"][name] for name, r in worst.items() if "percentiles" in r}
     return [*every[:-1], {**every[-1], "coverage": coverage, "percentiles": percentiles, "diagnostics": checks}]
 
 
