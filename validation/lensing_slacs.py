@@ -1,6 +1,6 @@
 """lensing/slacs on J2303+1422 with its defaults: Einstein radius, residual, verdict on the fit.
 
-python validation/lensing_slacs.py --runs FOLDER
+python validation/lensing_slacs.py --runs FOLDER [--workers 4]
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=Path, default=Path("runs/validation"))
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     recipe = find_recipe("lensing/slacs")
-    settings = recipe.settings()
+    settings = recipe.settings(workers=options.workers)
     analysis = recipe.build(settings)
     out = options.runs / "lensing-slacs"
     started = time.time()

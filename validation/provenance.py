@@ -11,7 +11,7 @@ import torch
 
 
 def stamp() -> dict[str, object]:
-    """Commit (with + where files were changed), date, command, CPUs, and this process's threads and instruction set."""
+    """Commit (with + where files were changed), date, command, CPUs, GPU, threads of this process, instructions."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -28,6 +28,7 @@ def stamp() -> dict[str, object]:
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["python", f"{script.parent.name}/{script.name}", *arguments]),
         "cpus": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch_threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }

@@ -27,4 +27,6 @@ def _cell(value: object) -> str:
 
 def made(entry: dict) -> str:
     """Where a figure comes from."""
-    return f"`{entry['command']}`, commit {entry['commit']}, {entry['date']}, {entry['torch_threads']} torch thread(s)"
+    gpu, threads = entry.get("gpu"), entry["torch_threads"]
+    machine = f"{gpu}, {entry['cpus']} cores" if gpu else f"{threads} torch thread(s)"
+    return f"`{entry['command']}`, commit {entry['commit']}, {entry['date']}, {machine}"

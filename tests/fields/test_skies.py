@@ -72,6 +72,19 @@ def test_sphere_draws_have_their_spectrum():
     np.testing.assert_allclose(sky.binned(z).mean(0).numpy(), found, rtol=5e-3)
 
 
+@pytest.mark.parametrize(("nside", "lmax"), [(1, 2), (4, 10), (16, 64)])
+def test_the_sphere_is_healpys(nside, lmax):
+    """Maps of a_lm, and sums over pixels of conj(Y_lm) f, in both precisions."""
+    sky = Sphere(nside, lmax)
+    a = sky.white((2, 3), torch.Generator().manual_seed(0), torch.float64)
+    maps = np.array([[healpy.alm2map(one, nside, lmax=lmax, pol=False) for one in row] for row in a.numpy()])
+    back = np.array([[healpy.map2alm(one, lmax=lmax, iter=0, pol=False) for one in row] for row in maps])
+    for kind, tolerance in ((torch.complex128, 1e-12), (torch.complex64, 1e-5)):
+        found = sky.fields(a.to(kind))
+        np.testing.assert_allclose(found.numpy(), maps, atol=tolerance * maps.std())
+        np.testing.assert_allclose(sky.modes(found).numpy() / sky.density, back, atol=tolerance * back.std())
+
+
 def test_images_of_the_sphere_come_back():
     sky = Sphere(8, 8)
     maps = torch.arange(2 * 3 * 768.0).view(2, 3, 768)

@@ -70,8 +70,8 @@ class _Copies(TorchFunctionMode):
 
 
 def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
-    """The generator itself on the processor; elsewhere a new one, seeded by it."""
-    if device == CPU:
+    """The generator itself if it is there; if not, a new one, seeded by it."""
+    if device.type == generator.device.type:
         return generator
     seed = int(torch.randint(2**62, (1,), generator=generator))
     return torch.Generator(device).manual_seed(seed)

@@ -30,8 +30,7 @@ def estimate(work: FieldRounds) -> Estimate:
     Draws of a posterior, which make the simulations of later rounds too, are tried with a network that has barely been
     trained; with a better one conjugate gradients may need more iterations.
     """
-    course, model = work.course, work.model
-    generator = torch.Generator().manual_seed(work.seed)
+    course, model, generator = work.course, work.there(), work.generator(0)
     theta = work.parameters(None, FIELDS, 0)
     simulations, fields_s = _timed(lambda: simulate(model, FIELDS, generator, theta=theta))
     net, blank_s = _timed(lambda: work.blank(simulations.z, simulations.x(slice(None), generator)))
@@ -44,7 +43,7 @@ def estimate(work: FieldRounds) -> Estimate:
     steps(1)
     short_s, long_s = (_timed(lambda n=n: steps(n))[1] for n in (SHORT, LONG))
     step_s = max((long_s - short_s) / (LONG - SHORT), 1e-6)
-    posterior = Posterior(work.information(net.eval()), work.power(None))
+    posterior = Posterior(work.information(net.to(work.device).eval()), work.power(None))
     modes, draws_s = _timed(lambda: posterior.draw(DRAWS, generator))
     each_s, draw_s = fields_s / FIELDS, draws_s / DRAWS
     first, *later = course.simulations
@@ -70,4 +69,7 @@ def estimate(work: FieldRounds) -> Estimate:
 def _timed(what: Callable):
     """What it gives, and the seconds it took."""
     started = time.perf_counter()
-    return what(), time.perf_counter() - started
+    made = what()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return made, time.perf_counter() - started

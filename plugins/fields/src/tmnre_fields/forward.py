@@ -39,6 +39,8 @@ class Component:
 class FieldModel:
     """Everything about z and x; batches are the first axis.
 
+    Random numbers are drawn where the generator is; this model's tensors must be there (`tmnre.device.moved`).
+
     Attributes
     ----------
     response : mixing, beam, window.
@@ -108,7 +110,7 @@ class FieldModel:
 
     def draw(self, n: int, generator: torch.Generator, theta: Tensor | None = None) -> Tensor:
         """Modes z (n, C, *mode_shape) from the prior, with spectra of theta (n, D)."""
-        power = self.power(theta)
+        power = self.power(theta).to(generator.device)
         return power.sqrt() * self.response.sky.white((n, len(self.components)), generator)
 
     def signal(self, z: Tensor) -> Tensor:
@@ -124,7 +126,8 @@ class FieldModel:
         if self.nuisance is not None:
             signal = signal + self.nuisance(len(signal), generator)
         if self.exposure is None:
-            x = signal + self._sd * torch.randn(signal.shape, generator=generator, dtype=signal.dtype)
+            noise = torch.randn(signal.shape, generator=generator, dtype=signal.dtype, device=signal.device)
+            x = signal + self._sd * noise
         else:
             # a beam's ringing can make a positive signal negative by rounding
             x = torch.poisson((signal * torch.as_tensor(self.exposure)).clamp_min(0), generator=generator)

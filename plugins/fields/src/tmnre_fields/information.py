@@ -74,10 +74,11 @@ class Information:
     def noise(self, n: int, generator: torch.Generator) -> Tensor:
         """Draws of N(0, Q) in modes (n, C, *mode_shape), one for every row of the batch, or n of its only row."""
         shape, kind = (n, *self.pixel.shape[1:]), self.pixel.dtype
-        data = self.pixel.sqrt() * torch.randn(shape, generator=generator, dtype=kind)
+        data = self.pixel.sqrt() * torch.randn(shape, generator=generator, dtype=kind, device=generator.device)
         if self.low_rank is not None:
             ranks = self.low_rank.shape[1]
-            weights = torch.randn((n, ranks) + (1,) * (self.low_rank.ndim - 2), generator=generator, dtype=kind)
+            shape = (n, ranks) + (1,) * (self.low_rank.ndim - 2)
+            weights = torch.randn(shape, generator=generator, dtype=kind, device=generator.device)
             data = data + (weights * self.low_rank).sum(1)
         out = self.response.adjoint(data)
         if self.mode is not None:

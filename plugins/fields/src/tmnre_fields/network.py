@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from tmnre import UNet
+from tmnre.device import with_tensors
 from tmnre_fields.forward import FieldModel
 from tmnre_fields.information import Information
 from tmnre_fields.posterior import Posterior
@@ -101,6 +102,11 @@ class InformationNet(nn.Module):
                 self.mode.weight.zero_()
                 # a hundredth of the prior's own precision: next to nothing
                 self.mode.bias.fill_(-4.6)
+
+    def _apply(self, fn, recurse=True):
+        # the model's tensors go where the network's go
+        self.model = with_tensors(self.model, fn)
+        return super()._apply(fn, recurse)
 
     def _keep(self, name: str, values: Tensor) -> None:
         # a copy: an expanded tensor cannot be loaded into

@@ -95,7 +95,7 @@ class Posterior:
         else:
             # det R from its triangle
             log_m = -2 * torch.diagonal(root, dim1=1, dim2=2).log().movedim(-1, 1) + power.log()
-        fixed = (log_m * sky.multiplicity.to(root.dtype)).flatten(1).sum(1)
+        fixed = (log_m * sky.weights(root)).flatten(1).sum(1)
         return fixed + solution.quadratic_log(sky.inner(white, white))
 
     def mean(self, *, tolerance: float = 1e-5, iterations: int = 300) -> Tensor:

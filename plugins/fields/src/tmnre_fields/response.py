@@ -70,7 +70,7 @@ class Response:
         if isinstance(self.sky, Flat):
             area = (self.sky.pixels / self.sky.box) ** 2
         mixed = torch.einsum("nv,vc,vd->nvcd", weights, self.mixing.to(weights), self.mixing.to(weights))
-        beam = self.beam if self.beam is not None else torch.ones(self.sky.mode_shape)
+        beam = self.beam if self.beam is not None else weights.new_ones(self.sky.mode_shape)
         beam = beam.expand(self.channels, *self.sky.mode_shape).to(weights)
         return self.sky.density * area * torch.einsum("nvcd,v...->ncd...", mixed, beam.square())
 

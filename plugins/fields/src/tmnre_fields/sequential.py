@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tmnre import Analysis, Training
+from tmnre.device import CPU, batches_on, moved, trains_on_cpu
 from tmnre.estimate import Estimate
 from tmnre.files import read_json, write_json
 from tmnre.procedure import Place, Procedure
@@ -34,8 +35,7 @@ from tmnre_fields.tempering import solve
 
 SCALARS = ("mean", "rms")
 """what marginals there are of a component: its mean and standard deviation over pixels"""
-# the model's own tensors (beam, masks, spectra) are not moved to another device yet
-TRAINING = Training(batch_size=32, validation_fraction=0.05, warm_learning_rate=3e-4, accelerator="cpu")
+TRAINING = Training(batch_size=32, validation_fraction=0.05, warm_learning_rate=3e-4)
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class Found:
 class FieldRounds(Procedure):
     """The whole course for one observation; leaves rounds/NN/, draws/ and, if asked, FITS files in the run's folder.
 
+    Where training uses a GPU of CUDA's kind, fields are simulated and drawn there as well.
+
     spectrum : an `Analysis` of the spectrum's parameters, run first; fields are then inferred given draws of them, and
         p(x|z) does not depend on them.
     truth : modes z (C, *mode_shape), where known.
@@ -109,6 +111,26 @@ class FieldRounds(Procedure):
 
     def __post_init__(self) -> None:
         self.x = self.model.checked(self.x)
+        if batches_on(self.training) == CPU and not trains_on_cpu(self.training):
+            if self.training.accelerator != "auto" or self.training.devices > 1:
+                raise ValueError(
+                    f"fields are inferred on the processor or on one GPU of CUDA's kind, got training.accelerator "
+                    f"{self.training.accelerator} and training.devices {self.training.devices}; take cpu, or one device"
+                )
+            self.training = replace(self.training, accelerator="cpu")
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it is done."""
+        return batches_on(self.training)
+
+    def there(self) -> FieldModel:
+        """The model on that device."""
+        return moved(self.model, self.device)
+
+    def generator(self, salt: int) -> torch.Generator:
+        """Random numbers on that device, of their own for every part of the course."""
+        return torch.Generator(self.device).manual_seed(1000 * self.seed + salt)
 
     @property
     def observation(self) -> dict[str, np.ndarray]:
@@ -164,19 +186,19 @@ class FieldRounds(Procedure):
         saved = torch.load(path, weights_only=True)
         net = self.blank(saved["z"], saved["x"])
         net.load_state_dict(saved["state"])
-        return net.eval()
+        return net.to(self.device).eval()
 
     def information(self, net: InformationNet) -> Information:
         """What a network has learned of the observation, a batch of one."""
         with torch.no_grad():
-            return net({"x": self.x[None]})
+            return net({"x": self.x[None].to(self.device)})
 
     def blank(self, z: Tensor, x: Tensor) -> InformationNet:
-        """A network with random weights, fitted to modes z and data x of some simulations."""
+        """A network with random weights, on the processor, fitted to modes z and data x of some simulations."""
         with torch.random.fork_rng(devices=[]):
             # initial weights follow the seed, whatever ran before
             torch.manual_seed(self.seed)
-            return InformationNet(self.model, z, x, self.network)
+            return InformationNet(self.model, z.cpu(), x.cpu(), self.network)
 
     def parameters(self, thetas: MarginalPosterior | None, n: int, salt: int) -> Tensor | None:
         """Draws (n, D) of their posterior, or of their prior where there is none yet; None: spectra are fixed."""
@@ -189,7 +211,7 @@ class FieldRounds(Procedure):
 
     def power(self, thetas: MarginalPosterior | None) -> Tensor:
         """One power for the observation: the model's, or the mean over draws of its parameters."""
-        return self.model.power(self.parameters(thetas, 200, 7)).mean(0, keepdim=True)
+        return self.model.power(self.parameters(thetas, 200, 7)).mean(0, keepdim=True).to(self.device)
 
     def _proposal(self, before: list[Path], threshold: float, thetas, generator) -> tuple[Information | None, dict]:
         if not before:
@@ -199,7 +221,7 @@ class FieldRounds(Procedure):
         return information * solved.g, {**vars(solved), "threshold": threshold}
 
     def _round(self, number: int, before: list[Path], folder: Path, thetas, place: Place) -> None:
-        course, generator = self.course, torch.Generator().manual_seed(1000 * self.seed + number)
+        course, generator = self.course, self.generator(number)
         if number == 0 and self.start is not None:
             net = self._loaded(self.start)
             shutil.copy(self.start, folder / "network.pt")
@@ -210,7 +232,7 @@ class FieldRounds(Procedure):
             proposal, record = self._proposal(before, threshold, thetas, generator)
             n = course.simulations[number]
             theta = self.parameters(thetas, n, number)
-            simulations = simulate(self.model, n, generator, proposal=proposal, theta=theta, progress=place.progress)
+            simulations = simulate(self.there(), n, generator, proposal=proposal, theta=theta, progress=place.progress)
             net = self._trained(number, before, folder, simulations, generator, place)
             write_json(folder / "record.json", {**record, "simulations": n})
         information = self.information(net)
@@ -219,7 +241,7 @@ class FieldRounds(Procedure):
         sky = self.model.response.sky
         draws = sky.fields(posterior.draw(min(course.draws, 64), generator, tolerance=1e-4))
         mean = sky.fields(posterior.mean())
-        np.savez(folder / "maps.npz", mean=mean[0].numpy(), sd=draws.std(0).numpy())
+        np.savez(folder / "maps.npz", mean=mean[0].numpy(force=True), sd=draws.std(0).numpy(force=True))
 
     def _trained(self, number: int, before: list[Path], folder: Path, simulations, generator, place) -> InformationNet:
         """The round's network, trained and saved."""
@@ -239,18 +261,18 @@ class FieldRounds(Procedure):
             say=place.say,
         )
         # two simulations are enough for the shapes; statistics are buffers
-        z, x = simulations.z[:2].clone(), simulations.x(slice(0, 2), generator)
+        z, x = simulations.z[:2].cpu().clone(), simulations.x(slice(0, 2), generator).cpu()
         torch.save({"state": net.state_dict(), "z": z, "x": x}, folder / "network.pt")
         write_json(folder / "curve.json", [{**point, "member": 0} for point in curve])
-        return net
+        return net.to(self.device)
 
     def _compare(self, folders: list[Path], folder: Path, thetas) -> None:
         """Every round's network on the same simulations of the last proposal, and on the truth."""
-        generator = torch.Generator().manual_seed(1000 * self.seed + 500)
+        generator = self.generator(500)
         last = self.course.thresholds[-1] if self.course.thresholds else 0.0
         proposal, _ = self._proposal(folders[:-1], last, thetas, generator)
         n = self.course.held_out
-        held = simulate(self.model, n, generator, proposal=proposal, theta=self.parameters(thetas, n, 501))
+        held = simulate(self.there(), n, generator, proposal=proposal, theta=self.parameters(thetas, n, 501))
         x = held.x(slice(None), generator)
         white = self.model.response.sky.white((n, held.z.shape[1]), generator)
         rounds: list[dict[str, Any]] = []
@@ -274,7 +296,7 @@ class FieldRounds(Procedure):
         truth = self.model.response.sky.fields(self.truth).numpy()
         # one probe for the log determinant is a rough one; 32 are not
         many = self.information(net).each(lambda part: part.expand(len(white), *part.shape[1:]))
-        truths = self.truth.expand(len(white), *self.truth.shape)
+        truths = self.truth.to(self.device).expand(len(white), *self.truth.shape)
         log_r = -negative_log_ratio(many, truths, self.power(thetas), white).detach()
         return {
             "rms_error": float(np.sqrt(np.mean((mean - truth) ** 2))),
@@ -284,14 +306,14 @@ class FieldRounds(Procedure):
         }
 
     def _draw(self, last: Path, folder: Path, thetas, place: Place) -> None:
-        course, generator = self.course, torch.Generator().manual_seed(1000 * self.seed + 600)
+        course, generator = self.course, self.generator(600)
         information = self.information(self.network_of(last))
         sky = self.model.response.sky
         if self.model.prior is None:
             mean = Posterior(information, self.power(None)).mean()[0]
             posterior = Posterior(information, self.power(None))
         else:
-            power = self.model.power(self.parameters(thetas, course.draws, 601))
+            power = self.model.power(self.parameters(thetas, course.draws, 601)).to(self.device)
             posterior = Posterior(information.each(lambda p: p.expand(course.draws, *p.shape[1:])), power)
             mean = None
         modes = torch.cat(list(posterior.draws(course.draws, generator, progress=place.progress)))
@@ -299,12 +321,12 @@ class FieldRounds(Procedure):
         fields = sky.fields(modes)
         np.savez(
             folder / "draws.npz",
-            mean=sky.fields(mean).numpy(),
-            sd=fields.std(0).numpy(),
-            draws=fields[: course.kept].numpy(),
-            mean_modes=mean.numpy(),
-            draw_modes=modes[: course.kept].numpy(),
-            scalars=_scalars(fields).numpy(),
+            mean=sky.fields(mean).numpy(force=True),
+            sd=fields.std(0).numpy(force=True),
+            draws=fields[: course.kept].numpy(force=True),
+            mean_modes=mean.numpy(force=True),
+            draw_modes=modes[: course.kept].numpy(force=True),
+            scalars=_scalars(fields).numpy(force=True),
         )
 
     @staticmethod

@@ -1,6 +1,7 @@
 """Simulations as a source of training batches: fields are kept, noise is drawn anew at every use.
 
-A batch is {"z", "x", "white", "power"}: modes of the fields, data, white noise for the trace of `tmnre_fields.nll`, and
+Fields are kept where the generator they were drawn with is, and batches are made there.  One is {"z", "x", "white",
+"power"}: modes of the fields, data, white noise for the trace of `tmnre_fields.nll`, and
 the prior's power where it differs from field to field.
 """
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from tmnre.analysis import Training
 from tmnre.descent import train_network
+from tmnre.device import generator_on
 from tmnre_fields.forward import FieldModel
 from tmnre_fields.information import Information
 from tmnre_fields.network import InformationNet
@@ -49,6 +51,7 @@ class Simulations:
 
     def batch(self, rows: Tensor, generator: torch.Generator, *, redraw: bool = True) -> tuple[dict[str, Tensor]]:
         """Fields with new noise."""
+        rows, generator = rows.to(self.z.device), generator_on(self.z.device, generator)
         z = self.z[rows]
         white = self.model.response.sky.white((len(rows), z.shape[1]), generator)
         power = self.power if len(self.power) == 1 else self.power[rows]
@@ -56,7 +59,7 @@ class Simulations:
 
     def x(self, rows: slice, generator: torch.Generator) -> Tensor:
         """Data (n, V, *grid) of some rows."""
-        return self.model.observe(self.signal[rows], generator)
+        return self.model.observe(self.signal[rows], generator_on(self.z.device, generator))
 
 
 def simulate(
@@ -69,8 +72,11 @@ def simulate(
     batch: int = 64,
     progress: Callable[..., tqdm] | None = None,
 ) -> Simulations:
-    """n simulations from the prior, or from a tempered proposal by perturb-and-optimise; theta (n, D) of spectra."""
-    power = model.power(theta)
+    """n simulations from the prior, or from a tempered proposal by perturb-and-optimise; theta (n, D) of spectra.
+
+    Where the generator is, and the model and the proposal must be.
+    """
+    power = model.power(theta).to(generator.device)
     if proposal is None:
         z = model.draw(n, generator, theta)
     else:

@@ -13,7 +13,7 @@ the spectrum of `tmnre_fields.spectrum` on the flat sky and C_l on the sphere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -48,13 +48,18 @@ class Sky:
         raise NotImplementedError
 
     def white(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Modes (*shape, *mode_shape) with E <v, a> <v, b> = <a, b>: independent, of unit variance, `dtype` real."""
+        """Modes (*shape, *mode_shape) with E <v, a> <v, b> = <a, b>: independent, of unit variance, `dtype` real,
+        where the generator is."""
         raise NotImplementedError
 
     def inner(self, a: Tensor, b: Tensor) -> Tensor:
         """<a, b> over all axes but the first (N,)."""
         products = a.real * b.real + a.imag * b.imag
-        return (products * self.multiplicity.to(products.dtype)).flatten(1).sum(1)
+        return (products * self.weights(products)).flatten(1).sum(1)
+
+    def weights(self, like: Tensor) -> Tensor:
+        """The multiplicity (*mode_shape) with the type of a real tensor, and where that is."""
+        return _weights(self, like.dtype, like.device)
 
     def images(self, fields: Tensor) -> Tensor:
         """Fields (N, C, *grid) as images (N * faces, C, H, W) for a convolutional network."""
@@ -75,6 +80,11 @@ class Sky:
 
     bins: Tensor
     bin_centres: Tensor
+
+
+@cache
+def _weights(sky: Sky, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return sky.multiplicity.to(device, dtype)
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,8 @@ class Flat(Sky):
         return torch.fft.rfft2(fields, norm="ortho")
 
     def white(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-        return self.modes(torch.randn(*shape, *self.grid, generator=generator, dtype=dtype))
+        fields = torch.randn(*shape, *self.grid, generator=generator, dtype=dtype, device=generator.device)
+        return self.modes(fields)
 
     def images(self, fields: Tensor) -> Tensor:
         return fields

@@ -1,18 +1,25 @@
-"""The sphere in HEALPix pixels: spherical harmonics by healpy, differentiable because they are linear.
+"""The sphere in HEALPix pixels: spherical harmonics in torch, on any device, in batches and differentiable.
 
 Modes are healpy's a_lm, m >= 0, up to lmax, which may exceed what the pixels could tell (3 nside): only values at the
 pixel centres and the adjoint of that map are used, never the inversion of a map, so no quadrature enters.
+
+The pixels of a ring have one colatitude, so a map is two products of matrices: Legendre functions for every m, then
+sines and cosines for every ring.
+
+    f(theta, phi) = sum_m w_m Re(F_m(theta) e^(i m phi)),    F_m(theta) = sum_l a_lm Lambda_lm(theta)
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import NamedTuple
 
 import healpy
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from tmnre_fields.sky import Sky
@@ -69,16 +76,31 @@ class Sphere(Sky):
         return torch.arange(self.lmax + 1, dtype=torch.float64)
 
     def fields(self, modes: Tensor) -> Tensor:
-        return _Synthesis.apply(modes, self)
+        tables = _tables(self, modes.real.dtype, modes.device)
+        (orders, rings, degrees), count = tables.legendre.shape, modes.shape[:-1].numel()
+        weighted = modes.reshape(count, -1) * self.weights(modes.real)
+        parts = torch.view_as_real(weighted).movedim(1, 0).flatten(1)
+        a = parts.new_zeros(orders * degrees, 2 * count).index_copy(0, tables.place, parts)
+        f = (tables.legendre @ a.view(orders, degrees, -1)).view(orders, rings, count, 2)
+        of_rings = f.movedim((1, 3), (0, 2)).reshape(rings, 2 * orders, count)
+        return (tables.phases @ of_rings).flatten(0, 1)[tables.slots].T.reshape(*modes.shape[:-1], *self.grid)
 
     def modes(self, fields: Tensor) -> Tensor:
-        return _Adjoint.apply(fields, self)
+        tables = _tables(self, fields.dtype, fields.device)
+        (orders, rings, degrees), count = tables.legendre.shape, fields.shape[:-1].numel()
+        padded = fields.new_zeros(rings * tables.phases.shape[1], count)
+        padded = padded.index_copy(0, tables.slots, fields.reshape(count, -1).T)
+        f = (tables.phases.mT @ padded.view(rings, -1, count)).view(rings, orders, 2, count)
+        a = tables.legendre.mT @ f.movedim((1, 3), (0, 2)).reshape(orders, rings, 2 * count)
+        parts = a.view(orders * degrees, count, 2)[tables.place].movedim(0, 1).contiguous()
+        return torch.view_as_complex(parts).reshape(*fields.shape[:-1], *self.mode_shape)
 
     def white(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-        parts = torch.randn(*shape, *self.mode_shape, 2, generator=generator, dtype=dtype)
+        at = generator.device
+        parts = torch.randn(*shape, *self.mode_shape, 2, generator=generator, dtype=dtype, device=at)
         # a_l0 is real, of unit variance; real and imaginary parts of the others have half of it each
-        scale = torch.where(self.multiplicity == 1, 1.0, math.sqrt(0.5)).to(dtype)
-        imaginary = torch.where(self.multiplicity == 1, 0.0, 1.0).to(dtype)
+        scale = self.weights(parts).rsqrt()
+        imaginary = self.weights(parts) - 1
         return torch.complex(parts[..., 0] * scale, parts[..., 1] * scale * imaginary)
 
     @cached_property
@@ -97,39 +119,32 @@ class Sphere(Sky):
         out[..., self._faces] = faces
         return out
 
-    def synthesis(self, modes: np.ndarray) -> np.ndarray:
-        """Maps (M, pixels) of a_lm (M, K), both float64."""
-        return np.stack([healpy.alm2map(a, self.nside, lmax=self.lmax, pol=False) for a in modes])
 
-    def adjoint(self, fields: np.ndarray) -> np.ndarray:
-        """sum over pixels of conj(Y_lm) f: what map2alm does without iterations and weights, but for its pixel area."""
-        return np.stack([healpy.map2alm(f, lmax=self.lmax, iter=0, pol=False) * self.density for f in fields])
+class _Tables(NamedTuple):
+    """Of all rings, as if each had as many pixels as the longest."""
 
-
-class _Synthesis(torch.autograd.Function):
-    """a_lm to maps.  Torch's gradient of a complex a is dL/dRe a + i dL/dIm a: w times the adjoint."""
-
-    @staticmethod
-    def forward(ctx, modes: Tensor, sky: Sphere) -> Tensor:
-        ctx.sky = sky
-        flat = modes.detach().reshape(-1, *sky.mode_shape).to(torch.complex128).numpy()
-        return torch.from_numpy(sky.synthesis(flat)).to(modes.real.dtype).reshape(*modes.shape[:-1], *sky.grid)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return _Adjoint.apply(gradient, ctx.sky) * ctx.sky.multiplicity.to(gradient.dtype), None
+    legendre: Tensor
+    """Lambda_lm(theta) (m, rings, l)"""
+    phases: Tensor
+    """cos(m phi) and -sin(m phi) of every m (rings, longest, 2 m)"""
+    place: Tensor
+    """of every a_lm among all (m, l) (modes,)"""
+    slots: Tensor
+    """of every pixel among all of (rings, longest) (pixels,)"""
 
 
-class _Adjoint(torch.autograd.Function):
-    """Maps to a_lm, the adjoint of `_Synthesis` in the weighted product."""
-
-    @staticmethod
-    def forward(ctx, fields: Tensor, sky: Sphere) -> Tensor:
-        ctx.sky = sky
-        flat = fields.detach().reshape(-1, *sky.grid).double().numpy()
-        kind = torch.complex128 if fields.dtype == torch.float64 else torch.complex64
-        return torch.from_numpy(sky.adjoint(flat)).to(kind).reshape(*fields.shape[:-1], *sky.mode_shape)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return _Synthesis.apply(gradient / ctx.sky.multiplicity.to(gradient.real.dtype), ctx.sky), None
+@cache
+def _tables(sky: Sphere, dtype: torch.dtype, device: torch.device) -> _Tables:
+    theta, phi = healpy.pix2ang(sky.nside, np.arange(sky.pixels))
+    ring = healpy.pix2ring(sky.nside, np.arange(sky.pixels)) - 1
+    _, first, lengths = np.unique(ring, return_index=True, return_counts=True)
+    slots = ring * lengths.max() + np.arange(sky.pixels) - first[ring]
+    padded = np.zeros(len(first) * lengths.max())
+    padded[slots] = phi
+    angles = padded.reshape(len(first), -1, 1) * np.arange(sky.lmax + 1)
+    phases = np.stack([np.cos(angles), -np.sin(angles)], -1).reshape(*angles.shape[:2], -1)
+    legendre = special.sph_legendre_p_all(sky.lmax, sky.lmax, theta[first])[0][:, : sky.lmax + 1].transpose(1, 2, 0)
+    ell, m = sky._lm
+    arrays = (legendre.astype(np.float64), phases, m * (sky.lmax + 1) + ell, slots)
+    legendre, phases, place, slots = (torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays)
+    return _Tables(legendre.to(dtype), phases.to(dtype), place, slots)

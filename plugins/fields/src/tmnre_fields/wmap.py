@@ -127,7 +127,7 @@ def model(
 
     def unresolved(n: int, generator: torch.Generator) -> Tensor:
         # the beams differ by less than 5% where the pixel still passes anything: one map for both bands
-        return beyond.fields(root * beyond.white((n, 1), generator))
+        return beyond.fields(root.to(generator.device) * beyond.white((n, 1), generator))
 
     response = Response(sky, torch.tensor(mixing), torch.from_numpy(beams[:, at]).float())
     return FieldModel(response, components, noise=maps.noise * noise_factor, mask=maps.mask, nuisance=unresolved)

@@ -153,6 +153,10 @@ recipe = Recipe(
     papers=(LIST_2023, PAPANDREOU_2010),
     presets={
         "free": {"spectrum.free": True},
+        "gpu": {
+            **{"training.accelerator": "gpu", "patch.pixels": 128, "network.widths": (8, 16, 32, 64)},
+            **{"course.simulations": (8000, 4000, 4000), "course.steps": (2000, 1000, 1000)},
+        },
         "smoke": {
             "patch.pixels": 16,
             "course.simulations": (300, 100),

@@ -201,11 +201,14 @@ recipe = Recipe(
             "course.held_out": 50,
             "course.draws": 60,
         },
-        # CPU as all of this plugin: its tensors are not moved to a GPU
         "large": {
             "survey.pixels": 128,
             "course.simulations": (4000, 1000, 1000),
             "network.widths": (8, 16, 32, 64),
+        },
+        "gpu": {
+            **{"training.accelerator": "gpu", "survey.pixels": 256, "network.widths": (8, 16, 32, 64)},
+            **{"course.simulations": (8000, 4000, 4000), "course.steps": (2000, 1000, 1000)},
         },
     },
     summary="the log-normal density of galaxies from their counts in cells, behind a selection and a mask",

@@ -47,7 +47,7 @@ class Settings:
     """rounds; the model is linear, so the first holds nearly all"""
     network: Network = Network(widths=(8, 16), hidden=8)
     """size of the network"""
-    training: Training = Training(batch_size=32, validation_fraction=0.05, learning_rate=1e-3, accelerator="cpu")
+    training: Training = Training(batch_size=32, validation_fraction=0.05, learning_rate=1e-3)
     """optimiser"""
     observation_seed: int = 1
     """seed of the mock fields and of their noise"""
@@ -79,6 +79,10 @@ recipe = Recipe(
     build=build,
     papers=(LIST_2023, PAPANDREOU_2010),
     presets={
+        "gpu": {
+            **{"training.accelerator": "gpu", "overlap.pixels": 128},
+            **{"course.simulations": (4000, 2000, 2000), "course.steps": (600, 300, 300)},
+        },
         "smoke": {
             "overlap.pixels": 16,
             "course.simulations": (200, 100),

@@ -52,7 +52,7 @@ class Settings:
     """rounds"""
     network: Network = Network(widths=(8, 16), hidden=8)
     """size of the network; the model is linear, so little is left to learn"""
-    training: Training = Training(batch_size=8, validation_fraction=0.02, accelerator="cpu")
+    training: Training = Training(batch_size=8, validation_fraction=0.02)
     """optimiser"""
     seed: int = 0
     """seed of simulations, training and draws"""
@@ -156,6 +156,9 @@ recipe = Recipe(
             "course.kept": 20,
         },
         "foreground": {"foreground_uk": 5.0},
+        "gpu": {
+            **{"training.accelerator": "gpu", "course.simulations": (4000, 2000), "course.steps": (1200, 600)},
+        },
     },
     summary="the CMB on the whole sky from WMAP's seven-year V and W bands, posterior maps and C_l",
 )

@@ -51,7 +51,7 @@ def hamiltonian(
     sky, power = metric.information.response.sky, metric.power
     kind, n = start.real.dtype, len(start)
     along = (-1, *(1,) * (start.ndim - 1))
-    weight = sky.multiplicity.to(kind)
+    weight = sky.weights(start.real)
 
     def log_p(t: Tensor) -> Tensor:
         z = metric.coloured(t)
