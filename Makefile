@@ -53,7 +53,7 @@ validate: install
 	$(BIN)/python validation/lensing_lenstronomy.py demo
 	$(BIN)/python validation/lensing_lenstronomy.py mock
 	$(BIN)/python validation/lensing_slacs.py
-	$(BIN)/python validation/lensing_subhalo.py
+	$(BIN)/python validation/lensing_subhalo.py --snr 50 100
 	$(BIN)/python validation/lensing_warm.py
 	$(BIN)/python validation/popsources_exact.py --observations 5
 	$(BIN)/python validation/popsources_gce.py --runs $(RUNS)

@@ -57,7 +57,8 @@ def lens(result: Result, folder: Path, *, simulator: LensSimulator, image: np.nd
         axis.set_facecolor("0.85")
         shown = axis.imshow(values, origin="lower", extent=extent, **style)
         figure.colorbar(shown, ax=axis, shrink=0.85)
-        axis.set(title=title, xlabel="x [arcsec]", ylabel="y [arcsec]")
+        axis.set_title(title, fontsize=10)
+        axis.set(xlabel="x [arcsec]", ylabel="y [arcsec]")
     for line in critical:
         axes[1].plot(*line.T, color="white", lw=0.8)
     _source_plane(axes[3], result, simulator, theta, caustic)
@@ -82,7 +83,8 @@ def _source_plane(axis, result: Result, simulator: LensSimulator, theta: np.ndar
         axis.plot(*result[position].sample(500).T, ".", ms=1, color="deepskyblue", alpha=0.5, label="posterior")
     if all(name in result.truth for name in position):
         axis.plot(*(result.truth[name] for name in position), "+", color="lime", ms=5, mew=1, label="truth")
-    axis.set(title="source (square root) and caustic", xlabel="x [arcsec]", ylabel="y [arcsec]", aspect="equal")
+    axis.set_title("source (square root), caustic", fontsize=10)
+    axis.set(xlabel="x [arcsec]", ylabel="y [arcsec]", aspect="equal")
     axis.set(xlim=extent[:2], ylim=extent[2:])
     if axis.get_legend_handles_labels()[0]:
         axis.legend(markerscale=4, fontsize=8, loc="upper right")
