@@ -91,7 +91,8 @@ def _subhalo(found: dict) -> str:
     alarms = ", ".join(f"{value:.3f} {name}" for name, value in on["false_alarms"].items())
     return (
         f"### Peak signal-to-noise ratio {found['peak_snr']:.0f}\n\n{made(found)}\n\n"
-        f"{found['simulations']:,} simulations, {found['wall_s']} s. {found['mocks']} mocks each; medians of the divergence (nat) of the map from the reference, shares with a Bayes factor above 10, and of those the "
+        f"{found['simulations']:,} simulations, {found['wall_s']} s. {found['mocks']} mocks each; medians of the "
+        "divergence (nat) of the map from the reference, shares with a Bayes factor above 10, and of those the "
         "distance from the truth and the bias of the mass.\n\n"
         + table([*head, "exact"], rows)
         + f"\nReliability on {on['mocks']} mocks held aside; false alarms {alarms}.\n\n"

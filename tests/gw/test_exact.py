@@ -14,7 +14,7 @@ import tmnre
 from tmnre.region import Box
 from tmnre.result import MarginalPosterior
 from tmnre.rows import InMemory
-from tmnre_gw import tempering
+from tmnre_gw import exact, tempering
 from tmnre_gw.band import Band, Whitening
 from tmnre_gw.bilby_side import split_priors
 from tmnre_gw.detectors import Network
@@ -174,7 +174,7 @@ class _Mirrored(_Gaussian):
         return np.logaddexp(np.log(0.75) + both[0], np.log(0.25) + both[1])
 
 
-def _sampled(region, seed=0, gaussian=None, simulations=4000, **effort):
+def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, **effort):
     rng = np.random.default_rng(seed)
     gaussian = gaussian or _Gaussian()
     u = region.sample(simulations, rng)
@@ -188,7 +188,7 @@ def _sampled(region, seed=0, gaussian=None, simulations=4000, **effort):
     effort = {"sweeps": 4, "final_sweeps": 48, "draws_per_waveform": 4, **effort}
     how = Sampling(particles=800, fast_moves=2, **effort)
     quiet = partial(tqdm, disable=True)
-    return Sampler(gaussian, region, learned, how, rng).run(u, rows, quiet)
+    return Sampler(gaussian, region, learned, how, rng).run(u, rows, quiet, **(run or {}))
 
 
 def test_draws_and_evidence_of_a_known_gaussian():
@@ -203,6 +203,41 @@ def test_draws_and_evidence_of_a_known_gaussian():
     # the likelihood is a density in u, all of it inside the region
     assert abs(draws.log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
     assert draws.record["at_walls"] == {} and draws.record["waveforms"] > 0
+
+
+@pytest.mark.parametrize("stop", [1, 9, 30])
+def test_a_sampler_that_is_stopped_goes_on_as_if_it_had_not_been(stop, tmp_path):
+    """Stopped while it cools, before any sweep is kept and after; through the file."""
+    region = Box({name: (0.3, 0.8) for name in "abcd"})
+    few = {"simulations": 400, "final_sweeps": 24}
+    calls = []
+
+    def save(state):
+        calls.append(1)
+        if len(calls) == stop:
+            torch.save(state(), tmp_path / "state.pt")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _sampled(region, run={"save": save}, **few)
+    whole = _sampled(region, **few)
+    begun = torch.load(tmp_path / "state.pt", weights_only=True)
+    rest = _sampled(region, run={"begun": begun, "save": lambda _: calls.append(1)}, **few)
+    np.testing.assert_array_equal(rest.theta, whole.theta)
+    np.testing.assert_array_equal(rest.log_l, whole.log_l)
+    assert rest.log_evidence == whole.log_evidence and rest.record == whole.record
+
+
+def test_a_state_is_kept_once_a_minute_and_removed_at_the_end(tmp_path, monkeypatch):
+    unfinished, said = exact.Unfinished(tmp_path / "exact-unfinished.pt"), []
+    assert unfinished.found(said.append) is None and not said
+    unfinished.keep(lambda: {"a": torch.ones(1)})
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(exact, "EVERY_S", 0)
+    unfinished.keep(lambda: {"a": torch.ones(2)})
+    assert unfinished.found(said.append)["a"].tolist() == [1.0, 1.0] and "goes on" in said[0]
+    unfinished.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def test_few_seeds_are_moved_until_they_have_come_apart(monkeypatch):

@@ -3,7 +3,8 @@
 Each step is a folder of the run, done once:
 
     learned/     the rounds of truncation, as of any analysis; posterior.h5 holds the learned marginals
-    exact/       draws of the exact posterior inside the last region (see `tempering`)
+    exact/       draws of the exact posterior inside the last region (see `tempering`), which go on from
+                 exact-unfinished.pt where they were stopped
 
 The result's marginals are those of the exact draws, its joint marginal is all of bilby's parameters; how far the
 learned ones are from them is in summary.json.  Products: bilby_result.json and .hdf5, skymap.fits.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from tmnre import AfterAnalysis, Analysis, Box, MarginalPosterior, Place, Result
@@ -39,6 +41,32 @@ BILBY = (
     *("luminosity_distance", "theta_jn", "ra", "dec", "psi", "phase", "geocent_time"),
 )
 """bilby's parameters, in the order of a triangle"""
+EVERY_S = 60
+"""seconds from one saved state of the sampler to the next"""
+
+
+class Unfinished:
+    """What there is of exact draws that take an hour: a file beside their folder, written again every minute."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.written = path, time.monotonic()
+
+    def found(self, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """The state that was kept last, if any."""
+        if not self.path.is_file():
+            return None
+        say(f"exact: goes on from {self.path}")
+        return torch.load(self.path, weights_only=True)
+
+    def keep(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Write the state, unless it was written less than a minute ago."""
+        if time.monotonic() - self.written > EVERY_S:
+            write_whole(self.path, partial(torch.save, state()))
+            self.written = time.monotonic()
+
+    def remove(self) -> None:
+        """Once the draws are there."""
+        self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -82,9 +110,13 @@ class ExactBinary(AfterAnalysis):
         likelihood = Likelihood(simulator, self.analysis.observation["strain"])
         single = {names[0]: marginal for names, marginal in learned.marginals.items() if len(names) == 1}
         rng = np.random.default_rng([self.seed, len(learned.rounds)])
+        unfinished = Unfinished(folder.with_name(f"{folder.name}-unfinished.pt"))
         with self._pool(place, likelihood) as pool:
             sampler = Sampler(likelihood, region, single, self.sampling, rng, pool)
-            draws = sampler.run(selection.u, rounds._rows(selection), place.progress)
+            begun = unfinished.found(place.say)
+            draws = sampler.run(
+                *(selection.u, rounds._rows(selection), place.progress), begun=begun, save=unfinished.keep
+            )
         columns = {**dict(zip(simulator.prior.names, draws.theta.T, strict=True)), **draws.derived}
         arrays = {**columns, "log_likelihood": draws.log_l}
         write_whole(folder / "draws.npz", lambda path: np.savez_compressed(path, **arrays))
@@ -94,6 +126,7 @@ class ExactBinary(AfterAnalysis):
             "wall_s": round(time.monotonic() - started, 1),
         }
         write_json(folder / "record.json", record)
+        unfinished.remove()
         place.say(
             f"exact: {record['effective_samples']:.0f} effective draws from {record['waveforms']} new waveforms, "
             f"log Bayes factor {record['log_bayes_factor']:.2f} +- {record['log_evidence_sd']:.2f}"

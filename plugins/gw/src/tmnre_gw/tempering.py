@@ -13,7 +13,7 @@ waveform for each that makes a new one.  The evidence is the product of the mean
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,13 +26,14 @@ from tmnre.region import Box
 from tmnre.result import MarginalPosterior
 from tmnre.rows import InMemory, OnDisk
 from tmnre.simulator import Tensors
+from tmnre_gw.course import Course, Population
+from tmnre_gw.histogram import Histogram
 from tmnre_gw.importance import effective_size, largest_step, log_largest, systematic, weights_at
 from tmnre_gw.likelihood import Likelihood
 
 PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * np.pi), "psi": np.pi}
 ROWS_AT_ONCE = 1024
 TARGET_ACCEPTANCE = 0.234
-BINS = 50
 MIRRORED = 0.25
 """share of the moves with a new waveform that mirror instead of stepping"""
 WALL = 0.02
@@ -59,33 +60,6 @@ class Sampling:
     go before"""
     fast_moves: int = 4
     """moves that keep the waveform, for each that makes a new one"""
-
-
-@dataclass
-class Population:
-    """Particles: u (N, D) in the unit cube, their waveforms, ln L (N,), ln q (N,), and the number (N,) of the stored
-    waveform that each descends from."""
-
-    u: np.ndarray
-    stored: Tensors
-    log_l: np.ndarray
-    log_q: np.ndarray
-    origin: np.ndarray
-
-    def chosen(self, rows: np.ndarray) -> Population:
-        """The particles of these rows, with repetition."""
-        where = torch.from_numpy(rows)
-        stored = {k: v[where] for k, v in self.stored.items()}
-        return Population(self.u[rows], stored, self.log_l[rows], self.log_q[rows], self.origin[rows])
-
-    def accept(self, taken: np.ndarray, other: Population) -> None:
-        """Replace the rows taken by another population's."""
-        for mine, theirs in ((self.u, other.u), (self.log_l, other.log_l), (self.log_q, other.log_q)):
-            mine[taken] = theirs[taken]
-        where = torch.from_numpy(taken)
-        for name, array in self.stored.items():
-            if array is not other.stored[name]:
-                array[where] = other.stored[name][where]
 
 
 @dataclass(frozen=True)
@@ -120,64 +94,95 @@ class Sampler:
         self.low, self.high = np.array([region.cube[name] for name in self.names]).T
         self.wraps = np.array([_is_periodic(prior, name) for name in self.names]) & (self.high - self.low > 0.999)
         self.rough = {
-            column: _Histogram.of(prior, region, self.names[column], learned.get(self.names[column]))
+            column: Histogram.of(prior, region, self.names[column], learned.get(self.names[column]))
             for column in (*self.slow, *self.fast)
         }
         self.mirrored = _mirrored(prior)
-        self.length = {"slow": 0.5, "fast": 0.5}
-        self.acceptance = {"slow": 0.0, "fast": 0.0}
-        self.waveforms = self.evaluations = 0
 
-    def run(self, u: np.ndarray, rows: InMemory | OnDisk, progress=tqdm) -> Draws:
-        """Posterior draws, from simulations of the region."""
-        how, rng = self.settings, self.rng
-        population, beta, log_z, variance, efficiency, seeds = self._begin(u, rows, progress)
-        temperatures, kept = [beta], []
+    def run(
+        self,
+        u: np.ndarray,
+        rows: InMemory | OnDisk,
+        progress=tqdm,
+        *,
+        begun: dict[str, Any] | None = None,
+        save: Callable[[Callable[[], dict[str, Any]]], None] = lambda state: None,
+    ) -> Draws:
+        """Posterior draws, from simulations of the region.
+
+        save: called after every sweep with what makes the state; begun: such a state, to go on from.
+        """
+        how = self.settings
+        self.course = self._restored(begun) if begun else self._begin(u, rows, progress)
+        course = self.course
         with progress(desc="tempering", unit="sweep") as bar:
-            while beta < 1:
-                apart = population.log_l - population.log_q
-                step = largest_step(apart, 0.0, 1 - beta, how.particles / 2)
-                beta = 1.0 if step == 1 - beta else beta + step
-                w = np.exp(step * (apart - apart.max()))
-                log_z += np.log(w.mean()) + step * apart.max()
-                variance += w.var() / w.mean() ** 2 / len(w)
-                population = population.chosen(systematic(w, how.particles, rng))
-                for _ in range(how.sweeps if beta < 1 else 0):
-                    self._sweep(population, beta)
+            while course.beta < 1 or course.left:
+                if course.left:
+                    self._sweep(course.beta)
+                    course.left -= 1
                     bar.update()
-                temperatures.append(beta)
-        log_z_sd = float(np.sqrt(max(variance, self._shared(population))))
-        for _ in progress(range(PATIENCE * how.final_sweeps), desc="settling, at most", unit="sweep"):
-            if self._effective(population) >= INDEPENDENT * how.particles:
+                    save(self._state)
+                else:
+                    self._cool()
+        if course.log_z_sd is None:
+            course.log_z_sd = float(np.sqrt(max(course.variance, self._shared())))
+        most = PATIENCE * how.final_sweeps
+        bar = dict(total=most, initial=course.settled, unit="sweep")
+        for _ in progress(range(course.settled, most), desc="settling, at most", **bar):
+            if course.swept or self._effective() >= INDEPENDENT * how.particles:
                 break
-            self._sweep(population, 1.0)
-        every = max(1, how.final_sweeps // 12)
-        for i in progress(range(how.final_sweeps), desc="exact posterior", unit="sweep"):
-            self._sweep(population, 1.0)
+            self._sweep(1.0)
+            course.settled += 1
+            save(self._state)
+        every, most = max(1, how.final_sweeps // 12), how.final_sweeps
+        bar = dict(total=most, initial=course.swept, unit="sweep")
+        for i in progress(range(course.swept, most), desc="exact posterior", **bar):
+            self._sweep(1.0)
             if i >= how.final_sweeps // 4 and i % every == every - 1:
-                kept.append((population.u.copy(), *self._finished(population)))
-        chain = np.stack([part[0] for part in kept])
+                course.kept.append((course.population.u.copy(), *self._finished()))
+            course.swept = i + 1
+            save(self._state)
+        chain = np.stack([part[0] for part in course.kept])
         record = {
-            "effective_samples": self._effective(population),
+            "effective_samples": self._effective(),
             "drift_sd": self._drift(chain),
-            "log_evidence_sd": log_z_sd,
-            "importance_efficiency": efficiency,
-            "importance_draws": seeds,
-            "waveforms": self.waveforms,
-            "likelihood_evaluations": self.evaluations,
-            "temperatures": temperatures,
-            "acceptance": dict(self.acceptance),
+            "log_evidence_sd": course.log_z_sd,
+            "importance_efficiency": course.efficiency,
+            "importance_draws": course.seeds,
+            "waveforms": course.waveforms,
+            "likelihood_evaluations": course.evaluations,
+            "temperatures": course.temperatures,
+            "acceptance": course.acceptance,
             "at_walls": self._at_walls(chain.reshape(-1, chain.shape[2])),
         }
-        theta, log_l = (np.concatenate([part[i] for part in kept]) for i in (1, 2))
-        derived = {name: np.concatenate([part[3][name] for part in kept]) for name in self.simulator.derived}
-        return Draws(theta, log_l, log_z, derived, record)
+        theta, log_l = (np.concatenate([part[i] for part in course.kept]) for i in (1, 2))
+        derived = {name: np.concatenate([part[3][name] for part in course.kept]) for name in self.simulator.derived}
+        return Draws(theta, log_l, course.log_z, derived, record)
+
+    def _state(self) -> dict[str, Any]:
+        return {"course": self.course.state(), "random": self.rng.bit_generator.state}
+
+    def _restored(self, state: dict[str, Any]) -> Course:
+        self.rng.bit_generator.state = state["random"]
+        return Course.restored(state["course"])
+
+    def _cool(self) -> None:
+        """The next temperature: weights and resampling."""
+        course, how = self.course, self.settings
+        apart = course.population.log_l - course.population.log_q
+        step = largest_step(apart, 0.0, 1 - course.beta, how.particles / 2)
+        course.beta = 1.0 if step == 1 - course.beta else course.beta + step
+        w = np.exp(step * (apart - apart.max()))
+        course.log_z += float(np.log(w.mean()) + step * apart.max())
+        course.variance += float(w.var() / w.mean() ** 2 / len(w))
+        course.population = course.population.chosen(systematic(w, how.particles, self.rng))
+        course.left = how.sweeps if course.beta < 1 else 0
+        course.temperatures.append(course.beta)
 
     # importance sampling of what is stored
 
-    def _begin(self, u: np.ndarray, rows: InMemory | OnDisk, progress):
-        """The first population and its inverse temperature, log evidence there with its variance, and how efficient
-        importance sampling alone would be."""
+    def _begin(self, u: np.ndarray, rows: InMemory | OnDisk, progress) -> Course:
+        """The first population, by importance sampling."""
         how, rng = self.settings, self.rng
         parts = []
         with progress(total=len(u), desc="importance sampling", unit="waveform") as bar:
@@ -191,7 +196,6 @@ class Sampler:
                     parts.append((trial[:, self.fast], which, self._log_l(trial, stored), log_slow, log_fast))
                 bar.update(len(which))
         fast, which, log_l, log_slow, log_fast = (np.concatenate(part) for part in zip(*parts, strict=True))
-        self.evaluations += len(which)
         if not np.isfinite(log_l).any():
             raise ValueError("no stored simulation has a likelihood; the region and the data do not belong together")
         apart = log_l - log_slow - log_fast  # weights (q^(1 - beta) L^beta) / q_fast
@@ -206,8 +210,11 @@ class Sampler:
         log_q = self._log_q(start, (*self.slow, *self.fast))
         population = Population(start, stored, self._log_l(start, stored), log_q, which[rows_of])
         at_one = weights_at(apart, log_slow, 1.0)
-        efficiency = effective_size(at_one) / len(at_one)
-        return population, beta, log_z, 1 / effective_size(total) - 1 / len(total), efficiency, len(total)
+        efficiency = float(effective_size(at_one) / len(at_one))
+        variance = float(1 / effective_size(total) - 1 / len(total))
+        course = Course(population, float(beta), float(log_z), variance, efficiency, len(total), [float(beta)])
+        course.evaluations = len(which)
+        return course
 
     def _log_q(self, u: np.ndarray, columns: Sequence[int]) -> np.ndarray:
         """ln q (N,) of some columns of u (N, D)."""
@@ -236,46 +243,46 @@ class Sampler:
 
     # Metropolis steps
 
-    def _sweep(self, population: Population, beta: float) -> None:
+    def _sweep(self, beta: float) -> None:
         for _ in range(self.settings.fast_moves if self.fast else 0):
-            self._move(population, beta, "fast")
+            self._move(beta, "fast")
         if self.mirrored and self.rng.random() < MIRRORED:
-            self._mirror(population, beta)
+            self._mirror(beta)
         else:
-            self._move(population, beta, "slow" if self.slow else "fast")
+            self._move(beta, "slow" if self.slow else "fast")
 
-    def _mirror(self, population: Population, beta: float) -> None:
+    def _mirror(self, beta: float) -> None:
         """One Metropolis step that turns every orbit over, as seen on the sky: theta_jn to pi - theta_jn, psi to -psi.
 
         Detectors that are nearly parallel hardly tell the two apart, and steps along differences do not cross.
         """
-        proposal = population.u.copy()
+        proposal = self.course.population.u.copy()
         proposal[:, self.mirrored] = 1 - proposal[:, self.mirrored]
         kind = "slow" if set(self.mirrored) & set(self.slow) else "fast"
-        self.acceptance["mirror"] = float(self._propose(population, beta, proposal, kind).mean())
+        self.course.acceptance["mirror"] = float(self._propose(beta, proposal, kind).mean())
 
-    def _move(self, population: Population, beta: float, kind: str) -> None:
+    def _move(self, beta: float, kind: str) -> None:
         """One Metropolis step of all particles: of everything with a new waveform, or of the fast parameters."""
-        rng, u = self.rng, population.u
+        rng, u, length, acceptance = self.rng, self.course.population.u, self.course.length, self.course.acceptance
         n = len(u)
         columns = self.fast if kind == "fast" else [*self.slow, *self.fast]
         first, second = (rng.permutation(n) for _ in range(2))
         difference = u[first] - u[second]
         difference = np.where(self.wraps, (difference + 0.5) % 1.0 - 0.5, difference)[:, columns]
         jump = rng.random() < 0.1  # all the way, from mode to mode
-        factor = 1.0 if jump else self.length[kind] * rng.gamma(4, 0.25, (n, 1))
+        factor = 1.0 if jump else length[kind] * rng.gamma(4, 0.25, (n, 1))
         proposal = u.copy()
         scatter = 1e-5 * (self.high - self.low)[columns] * rng.normal(size=difference.shape)
         proposal[:, columns] += factor * difference + scatter
         proposal = np.where(self.wraps, self.low + (proposal - self.low) % 1.0, proposal)
-        taken = self._propose(population, beta, proposal, kind)
+        taken = self._propose(beta, proposal, kind)
         if not jump:
-            self.acceptance[kind] = float(taken.mean())
-            self.length[kind] *= np.exp(self.acceptance[kind] - TARGET_ACCEPTANCE)
+            acceptance[kind] = float(taken.mean())
+            length[kind] *= float(np.exp(acceptance[kind] - TARGET_ACCEPTANCE))
 
-    def _propose(self, population: Population, beta: float, proposal: np.ndarray, kind: str) -> np.ndarray:
+    def _propose(self, beta: float, proposal: np.ndarray, kind: str) -> np.ndarray:
         """Accept or refuse u (N, D) of a symmetric proposal; which were taken (N,)."""
-        n = len(proposal)
+        population, n = self.course.population, len(proposal)
         inside = np.flatnonzero(self.region.contains(proposal))
         log_q = self._log_q(proposal, (*self.slow, *self.fast))
         found = Population(proposal, population.stored, np.full(n, -np.inf), log_q, population.origin)
@@ -284,10 +291,10 @@ class Sampler:
             made = self.likelihood.waveforms(self.simulator.prior.from_cube(proposal[inside]), self.pool)
             for name, array in made.items():
                 found.stored[name][torch.from_numpy(inside)] = array.to(found.stored[name].dtype)
-            self.waveforms += len(inside)
+            self.course.waveforms += len(inside)
         where = torch.from_numpy(inside)
         found.log_l[inside] = self._log_l(proposal[inside], {k: v[where] for k, v in found.stored.items()})
-        self.evaluations += len(inside)
+        self.course.evaluations += len(inside)
         gain = beta * (found.log_l - population.log_l) + (1 - beta) * (found.log_q - population.log_q)
         taken = np.log(self.rng.random(n)) < gain
         population.accept(taken, found)
@@ -303,8 +310,9 @@ class Sampler:
 
     # what is left
 
-    def _finished(self, population: Population) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """theta with a phase, ln L with it, and derived quantities."""
+    def _finished(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """theta with a phase, ln L with it, and derived quantities, of the particles as they are."""
+        population = self.course.population
         theta = torch.from_numpy(self.simulator.prior.from_cube(population.u))
         theta, log_l = self.likelihood.with_phase(population.stored, theta, self.rng)
         derived = {k: v.numpy() for k, v in self.simulator.derive(theta, population.stored).items()}
@@ -315,13 +323,14 @@ class Sampler:
         moved = [*self.slow, *self.fast]
         return np.where(self.wraps, np.cos(2 * np.pi * chain), chain)[..., moved]
 
-    def _effective(self, population: Population) -> float:
+    def _effective(self) -> float:
         """Independent draws that the last population is worth, for the mean of the worst parameter.
 
         Particles that descend from one stored waveform may still be alike.  The variance of a mean is estimated from
         the sums over such families (Lee & Whiteley 2018), which counts them as what they are: a family of copies once,
         one whose members have moved apart as often as it has members.
         """
+        population = self.course.population
         x = self._coordinates(population.u)
         x = x - x.mean(0)
         _, family = np.unique(population.origin, return_inverse=True)
@@ -329,12 +338,12 @@ class Sampler:
         worth = len(x) * np.square(x).sum(0) / np.maximum(np.square(sums).sum(0), 1e-300)
         return float(min(len(x), worth.min()))
 
-    def _shared(self, population: Population) -> float:
+    def _shared(self) -> float:
         """Relative variance of the evidence that families leave: the sum of their squared shares (Lee & Whiteley 2018).
 
         Weights at each temperature count particles that descend from one stored waveform as independent.
         """
-        _, members = np.unique(population.origin, return_counts=True)
+        _, members = np.unique(self.course.population.origin, return_counts=True)
         return float(np.square(members / members.sum()).sum())
 
     def _drift(self, chain: np.ndarray) -> float:
@@ -350,34 +359,6 @@ class Sampler:
         above = (u > self.high - WALL * width) & (self.high < 1)
         shares = (below | above).mean(0)
         return {name: float(s) for name, s in zip(self.names, shares, strict=True) if s > 1e-3 and name != "phase"}
-
-
-@dataclass(frozen=True)
-class _Histogram:
-    """A density in u by even bins of the region's interval of a parameter, from its learned marginal."""
-
-    low: float
-    width: float
-    mass: np.ndarray
-
-    @classmethod
-    def of(cls, prior, region: Box, name: str, marginal: MarginalPosterior | None) -> _Histogram:
-        low, high = region.cube[name]
-        mass = np.full(BINS, 1 / BINS)
-        if marginal is not None:
-            u = prior[name].cdf(marginal.samples[:, 0])
-            mass = 0.9 * np.histogram(u, BINS, (low, high), weights=marginal.weights)[0] + 0.1 * mass
-        return cls(low, high - low, mass / mass.sum())
-
-    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """u (n,)."""
-        cell = rng.choice(len(self.mass), n, p=self.mass)
-        return self.low + self.width * (cell + rng.random(n)) / len(self.mass)
-
-    def log_density(self, u: np.ndarray) -> np.ndarray:
-        """Log density (n,) in u, that of the nearest bin outside."""
-        cell = ((u - self.low) / self.width * len(self.mass)).astype(int).clip(0, len(self.mass) - 1)
-        return np.log(self.mass[cell] * len(self.mass) / self.width)
 
 
 def _is_periodic(prior, name: str) -> bool:
