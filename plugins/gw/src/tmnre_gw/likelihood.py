@@ -99,6 +99,26 @@ class Likelihood:
             square = mixed.sum(1)
         return overlap, square
 
+    def mirrored(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensors]:
+        """The same binary from behind: psi (N,) and the waveforms, which are those of pi - theta_jn and phi_jl + pi.
+
+        Parity turns positions over and leaves spins: h+ stays, hx changes its sign.  A detector with the response
+        F+ + i Fx = R exp(-2 i psi) sees the same if psi + psi' = arg R; of several the sum of R^2 decides, weighted by
+        what each hears.  Done twice it is nothing, and it changes no volume, with psi uniform.
+        """
+        simulator = self.simulator
+        p = simulator._columns(theta)
+        direction, _ = simulator._arrival(p)
+        plus, cross = simulator.network.response(direction, torch.zeros_like(p["psi"])).unbind(-1)
+        inner = stored["inner"].double()
+        heard = inner[..., :2].sum(-1)
+        psi = (0.5 * (heard * torch.complex(plus, cross) ** 2).sum(1).angle() - p["psi"]) % torch.pi
+        if stored["h"].shape[1] == 1:
+            return psi, stored
+        sign = torch.tensor([1.0, -1.0], dtype=stored["h"].real.dtype)
+        signs = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=stored["inner"].dtype)
+        return psi, {"h": stored["h"] * sign[:, None], "inner": stored["inner"] * signs}
+
     def __call__(self, stored: Tensors, theta: Tensor) -> np.ndarray:
         """ln L (N,) of parameters theta (N, D) with their waveforms, -inf where lal failed."""
         parts = []

@@ -35,7 +35,7 @@ PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * n
 ROWS_AT_ONCE = 1024
 TARGET_ACCEPTANCE = 0.234
 MIRRORED = 0.25
-"""share of the moves with a new waveform that mirror instead of stepping"""
+"""share of the sweeps in which the binary is looked at from behind as well"""
 WALL = 0.02
 """share of a region's width next to its edges, in which hardly any of the posterior should lie"""
 VOLUME_DRAWS = 200_000
@@ -98,6 +98,7 @@ class Sampler:
             for column in (*self.slow, *self.fast)
         }
         self.mirrored = _mirrored(prior)
+        self.turned = prior.columns([name for name in ("phi_jl",) if name in prior.names])
 
     def run(
         self,
@@ -248,18 +249,24 @@ class Sampler:
             self._move(beta, "fast")
         if self.mirrored and self.rng.random() < MIRRORED:
             self._mirror(beta)
-        else:
-            self._move(beta, "slow" if self.slow else "fast")
+        self._move(beta, "slow" if self.slow else "fast")
 
     def _mirror(self, beta: float) -> None:
-        """One Metropolis step that turns every orbit over, as seen on the sky: theta_jn to pi - theta_jn, psi to -psi.
+        """One Metropolis step that looks at every binary from behind: theta_jn to pi - theta_jn, phi_jl to phi_jl + pi.
 
-        Detectors that are nearly parallel hardly tell the two apart, and steps along differences do not cross.
+        Parity leaves h+ as it is and changes the sign of hx, whatever spins and harmonics, so no waveform is made; psi
+        goes where the detectors together tell least of that.  Steps along differences do not cross.
         """
-        proposal = self.course.population.u.copy()
-        proposal[:, self.mirrored] = 1 - proposal[:, self.mirrored]
-        kind = "slow" if set(self.mirrored) & set(self.slow) else "fast"
-        self.course.acceptance["mirror"] = float(self._propose(beta, proposal, kind).mean())
+        course, prior = self.course, self.simulator.prior
+        psi, theta_jn = self.mirrored
+        turned, stored = self.likelihood.mirrored(
+            course.population.stored, torch.from_numpy(prior.from_cube(course.population.u))
+        )
+        proposal = course.population.u.copy()
+        proposal[:, theta_jn] = 1 - proposal[:, theta_jn]
+        proposal[:, self.turned] = (proposal[:, self.turned] + 0.5) % 1.0
+        proposal[:, psi] = prior["psi"].cdf(turned.numpy())
+        course.acceptance["mirror"] = float(self._propose(beta, proposal, stored).mean())
 
     def _move(self, beta: float, kind: str) -> None:
         """One Metropolis step of all particles: of everything with a new waveform, or of the fast parameters."""
@@ -275,23 +282,30 @@ class Sampler:
         scatter = 1e-5 * (self.high - self.low)[columns] * rng.normal(size=difference.shape)
         proposal[:, columns] += factor * difference + scatter
         proposal = np.where(self.wraps, self.low + (proposal - self.low) % 1.0, proposal)
-        taken = self._propose(beta, proposal, kind)
+        taken = self._propose(beta, proposal, self._renewed(proposal) if kind == "slow" else None)
         if not jump:
             acceptance[kind] = float(taken.mean())
             length[kind] *= float(np.exp(acceptance[kind] - TARGET_ACCEPTANCE))
 
-    def _propose(self, beta: float, proposal: np.ndarray, kind: str) -> np.ndarray:
-        """Accept or refuse u (N, D) of a symmetric proposal; which were taken (N,)."""
+    def _renewed(self, proposal: np.ndarray) -> Tensors:
+        """Waveforms of u (N, D), new ones where it is inside the region."""
+        inside = np.flatnonzero(self.region.contains(proposal))
+        stored = {k: v.clone() for k, v in self.course.population.stored.items()}
+        if len(inside):
+            made = self.likelihood.waveforms(self.simulator.prior.from_cube(proposal[inside]), self.pool)
+            for name, array in made.items():
+                stored[name][torch.from_numpy(inside)] = array.to(stored[name].dtype)
+            self.course.waveforms += len(inside)
+        return stored
+
+    def _propose(self, beta: float, proposal: np.ndarray, stored: Tensors | None) -> np.ndarray:
+        """Accept or refuse u (N, D) of a symmetric proposal with its waveforms, None where they stay as they are; which
+        were taken (N,)."""
         population, n = self.course.population, len(proposal)
         inside = np.flatnonzero(self.region.contains(proposal))
         log_q = self._log_q(proposal, (*self.slow, *self.fast))
-        found = Population(proposal, population.stored, np.full(n, -np.inf), log_q, population.origin)
-        if kind == "slow" and len(inside):
-            found.stored = {k: v.clone() for k, v in population.stored.items()}
-            made = self.likelihood.waveforms(self.simulator.prior.from_cube(proposal[inside]), self.pool)
-            for name, array in made.items():
-                found.stored[name][torch.from_numpy(inside)] = array.to(found.stored[name].dtype)
-            self.course.waveforms += len(inside)
+        kept = population.stored if stored is None else stored
+        found = Population(proposal, kept, np.full(n, -np.inf), log_q, population.origin)
         where = torch.from_numpy(inside)
         found.log_l[inside] = self._log_l(proposal[inside], {k: v[where] for k, v in found.stored.items()})
         self.course.evaluations += len(inside)
@@ -367,10 +381,12 @@ def _is_periodic(prior, name: str) -> bool:
 
 
 def _mirrored(prior) -> list[int]:
-    """Columns of theta_jn and psi, where the prior has them and is symmetric, so that mirrored is 1 - u."""
-    names = ("theta_jn", "psi")
+    """Columns of psi and theta_jn, where the prior has them and is as likely one way as the other; else none."""
     levels = np.linspace(0, 1, 9)
-    if not set(names) <= set(prior.names):
+    if not {"psi", "theta_jn"} <= set(prior.names) or not _is_periodic(prior, "psi"):
         return []
-    even = [np.allclose(prior[n].quantile(levels) + prior[n].quantile(1 - levels), np.pi, atol=1e-6) for n in names]
-    return prior.columns(names) if all(even) else []
+    if "phi_jl" in prior.names and not _is_periodic(prior, "phi_jl"):
+        return []
+    theta_jn = prior["theta_jn"]
+    even = np.allclose(theta_jn.quantile(levels) + theta_jn.quantile(1 - levels), np.pi, atol=1e-6)
+    return prior.columns(("psi", "theta_jn")) if even else []
