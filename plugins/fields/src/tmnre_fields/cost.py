@@ -25,7 +25,7 @@ SHORT, LONG = 5, 25
 
 
 def estimate(work: FieldRounds) -> Estimate:
-    """Costs of all rounds, and of the spectrum's analysis where there is one.
+    """Costs of all rounds, and of the parameters' analysis where there is one.
 
     Draws of a posterior, which make the simulations of later rounds too, are tried with a network that has barely been
     trained; with a better one conjugate gradients may need more iterations.
@@ -47,7 +47,7 @@ def estimate(work: FieldRounds) -> Estimate:
     modes, draws_s = _timed(lambda: posterior.draw(DRAWS, generator))
     each_s, draw_s = fields_s / FIELDS, draws_s / DRAWS
     first, *later = course.simulations
-    spectrum = None if work.spectrum is None else of_analysis(work.spectrum)
+    parameters = None if work.first is None else of_analysis(work.first)
     train_s, total = sum(course.steps) * step_s, sum(course.steps)
     kept = course.kept * (modes[0].nbytes + model.response.sky.fields(modes[:1]).nbytes)
     own = Estimate(
@@ -63,7 +63,7 @@ def estimate(work: FieldRounds) -> Estimate:
         train_s=(train_s, train_s),
         rest_s=blank_s + (course.draws + len(course.steps) * min(course.draws, 64)) * draw_s,
     )
-    return own if spectrum is None else spectrum + own
+    return own if parameters is None else parameters + own
 
 
 def _timed(what: Callable):

@@ -50,7 +50,8 @@ class FieldModel:
     mask : (V, *grid), True where there are data; None: everywhere.
     nuisance : (n, generator) -> (n, V, *grid), what else there is in the data and is not asked for: drawn anew with the
         noise, so that what is learned is marginal over it.  `log_likelihood` does not know of it.
-    prior : of the spectrum's parameters; None: `power` are tensors or functions of nothing.
+    prior : of the spectrum's parameters, or of the noise's level; None: `power` are tensors or functions of nothing.
+    noise_factor : which of the prior's parameters multiplies the noise, if one does; `log_likelihood` takes it for 1.
     """
 
     response: Response
@@ -60,6 +61,7 @@ class FieldModel:
     mask: Tensor | None = None
     nuisance: Callable[[int, torch.Generator], Tensor] | None = None
     prior: Prior | None = None
+    noise_factor: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.components) != self.response.components:
@@ -121,13 +123,19 @@ class FieldModel:
         parts = [component.function(fields[:, i]) for i, component in enumerate(self.components)]
         return self.response.blur(torch.stack(parts, 1))
 
-    def observe(self, signal: Tensor, generator: torch.Generator) -> Tensor:
-        """Data x (N, V, *grid): noise or counts drawn anew; zero where there are none."""
+    @property
+    def fixed(self) -> bool:
+        """Whether spectra are what they are, whatever the prior's parameters."""
+        return all(isinstance(component.power, Tensor) for component in self.components)
+
+    def observe(self, signal: Tensor, generator: torch.Generator, theta: Tensor | None = None) -> Tensor:
+        """Data x (N, V, *grid): noise or counts drawn anew, with the prior's parameters theta (N, D); zero where there
+        are none."""
         if self.nuisance is not None:
             signal = signal + self.nuisance(len(signal), generator)
         if self.exposure is None:
             noise = torch.randn(signal.shape, generator=generator, dtype=signal.dtype, device=signal.device)
-            x = signal + self._sd * noise
+            x = signal + self._sd * self._level(noise, theta) * noise
         else:
             # a beam's ringing can make a positive signal negative by rounding
             x = torch.poisson((signal * torch.as_tensor(self.exposure)).clamp_min(0), generator=generator)
@@ -142,6 +150,11 @@ class FieldModel:
             rate = (signal * torch.as_tensor(self.exposure)).clamp_min(1e-12)
             terms = x * rate.log() - rate
         return (terms if self.mask is None else terms * self.mask).flatten(1).sum(1)
+
+    def _level(self, noise: Tensor, theta: Tensor | None) -> Tensor | float:
+        if self.noise_factor is None or theta is None:
+            return 1.0
+        return theta[:, self.prior.names.index(self.noise_factor)].to(noise).view(-1, *(1,) * (noise.ndim - 1))
 
     @property
     def _sd(self) -> Tensor:

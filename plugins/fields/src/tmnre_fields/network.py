@@ -66,7 +66,7 @@ class InformationNet(nn.Module):
             self._keep("softening", torch.as_tensor(model.noise, dtype=torch.float32).expand_as(self.observed))
         inhomogeneous = bool((self.softening != self.softening.flatten()[0]).any())
         self._fit_line(response(z), x)
-        self._keep("power", model.power().mean(0, keepdim=True) if model.prior is None else _power(z))
+        self._keep("power", model.power().mean(0, keepdim=True) if model.fixed else _power(z))
         constant = [self.observed] if model.mask is not None else []
         constant += [self.softening.log() - self.softening.log().mean()] if inhomogeneous else []
         self._keep("constant", torch.cat(constant) if constant else torch.zeros(0, *response.grid))

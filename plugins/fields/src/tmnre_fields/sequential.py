@@ -88,8 +88,8 @@ class FieldRounds(Procedure):
 
     Where training uses a GPU of CUDA's kind, fields are simulated and drawn there as well.
 
-    spectrum : an `Analysis` of the spectrum's parameters, run first; fields are then inferred given draws of them, and
-        p(x|z) does not depend on them.
+    first : an `Analysis` of the prior's parameters, run first, in the folder `parameters`; fields are then inferred
+        given draws of them.  On a spectrum's p(x|z) does not depend, and over the noise's level it is averaged.
     truth : modes z (C, *mode_shape), where known.
     start : network.pt of another run's first round, which does not depend on the observation; None: it is trained.
     draw_figures : called with (procedure, found, record, folder).
@@ -101,7 +101,7 @@ class FieldRounds(Procedure):
     course: Course = field(default_factory=Course)
     training: Training = TRAINING
     network: Network = field(default_factory=Network)
-    spectrum: Analysis | None = None
+    first: Analysis | None = None
     truth: Tensor | None = None
     start: Path | None = None
     draw_figures: Callable[..., None] | None = None
@@ -138,8 +138,8 @@ class FieldRounds(Procedure):
         return {"x": self.x.numpy()}
 
     def run(self, place: Place) -> Result:
-        spectrum = place.analyse(self.spectrum, "spectrum") if self.spectrum is not None else None
-        thetas = None if spectrum is None else spectrum[tuple(self.model.prior.names)]
+        first = place.analyse(self.first, "parameters") if self.first is not None else None
+        thetas = None if first is None else first[tuple(self.model.prior.names)]
         folders = []
         for number in range(len(self.course.steps)):
 
@@ -160,15 +160,15 @@ class FieldRounds(Procedure):
             extra={"fields": record},
             further_simulations=sum(entry["simulations"] for entry in record["rounds"]) + self.course.held_out,
         )
-        if spectrum is None:
+        if first is None:
             return found
         return replace(
             found,
-            marginals={**spectrum.marginals, **found.marginals},
-            rounds=spectrum.rounds,
-            truth={**spectrum.truth, **found.truth},
-            labels=spectrum.labels,
-            curves=[*spectrum.curves, *curves],
+            marginals={**first.marginals, **found.marginals},
+            rounds=first.rounds,
+            truth={**first.truth, **found.truth},
+            labels=first.labels,
+            curves=[*first.curves, *curves],
         )
 
     def figures(self, result: Result, folder: Path) -> None:
@@ -211,6 +211,8 @@ class FieldRounds(Procedure):
 
     def power(self, thetas: MarginalPosterior | None) -> Tensor:
         """One power for the observation: the model's, or the mean over draws of its parameters."""
+        if self.model.fixed:
+            return self.model.power().to(self.device)
         return self.model.power(self.parameters(thetas, 200, 7)).mean(0, keepdim=True).to(self.device)
 
     def _proposal(self, before: list[Path], threshold: float, thetas, generator) -> tuple[Information | None, dict]:
@@ -309,7 +311,7 @@ class FieldRounds(Procedure):
         course, generator = self.course, self.generator(600)
         information = self.information(self.network_of(last))
         sky = self.model.response.sky
-        if self.model.prior is None:
+        if self.model.fixed:
             mean = Posterior(information, self.power(None)).mean()[0]
             posterior = Posterior(information, self.power(None))
         else:

@@ -34,6 +34,8 @@ class Simulations:
     power: Tensor
     proposal: Information | None = None
     """what z was drawn under, beside the prior: information times its g, a batch of one"""
+    theta: Tensor | None = None
+    """the prior's parameters (N, D), where the model has any"""
 
     def __len__(self) -> int:
         return len(self.z)
@@ -55,11 +57,12 @@ class Simulations:
         z = self.z[rows]
         white = self.model.response.sky.white((len(rows), z.shape[1]), generator)
         power = self.power if len(self.power) == 1 else self.power[rows]
-        return ({"z": z, "x": self.model.observe(self.signal[rows], generator), "white": white, "power": power},)
+        return ({"z": z, "x": self.x(rows, generator), "white": white, "power": power},)
 
-    def x(self, rows: slice, generator: torch.Generator) -> Tensor:
+    def x(self, rows: slice | Tensor, generator: torch.Generator) -> Tensor:
         """Data (n, V, *grid) of some rows."""
-        return self.model.observe(self.signal[rows], generator_on(self.z.device, generator))
+        theta = None if self.theta is None else self.theta[rows]
+        return self.model.observe(self.signal[rows], generator_on(self.z.device, generator), theta)
 
 
 def simulate(
@@ -76,13 +79,13 @@ def simulate(
 
     Where the generator is, and the model and the proposal must be.
     """
-    power = model.power(theta).to(generator.device)
+    power = (model.power() if model.fixed else model.power(theta)).to(generator.device)
     if proposal is None:
-        z = model.draw(n, generator, theta)
+        z = model.draw(n, generator, None if model.fixed else theta)
     else:
         z = torch.cat(list(Posterior(proposal, power).draws(n, generator, batch=batch, progress=progress)))
     signal = torch.cat([model.signal(part) for part in z.split(batch)])
-    return Simulations(model, z, signal, power, proposal)
+    return Simulations(model, z, signal, power, proposal, None if theta is None else theta.to(z.device))
 
 
 def train(

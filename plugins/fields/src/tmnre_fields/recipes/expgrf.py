@@ -95,7 +95,7 @@ def build(settings: Settings) -> FieldRounds:
     if not settings.spectrum.free:
         return work
     rounds = spectrum_rounds(settings, work.x[0])
-    return replace(work, model=patch_model(settings.patch, free=True), spectrum=rounds)
+    return replace(work, model=patch_model(settings.patch, free=True), first=rounds)
 
 
 def spectrum_rounds(settings: Settings, x: torch.Tensor) -> Analysis:

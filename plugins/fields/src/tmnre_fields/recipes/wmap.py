@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from scipy import stats
 from tmnre import Recipe
 from tmnre.analysis import Training
 from tmnre.files import write_json
-from tmnre_fields import fits, sphere_figures, wmap
+from tmnre_fields import fits, noise_level, sphere_figures, wmap
 from tmnre_fields.network import Network
 from tmnre_fields.sequential import Course, FieldRounds, Found
 
@@ -48,6 +48,8 @@ class Settings:
     """microkelvin, prior rms of a free-free component in V; 0: none, the bands' difference outside the mask is noise"""
     noise_factor: float = 1.0
     """factor on the noise that the maps' polarisation tells"""
+    infer_noise: bool = False
+    """infer that factor, from what the bands disagree on, and average over it; noise_factor is where it begins"""
     course: Course = COURSE
     """rounds"""
     network: Network = Network(widths=(8, 16), hidden=8)
@@ -73,12 +75,17 @@ def build(settings: Settings) -> FieldRounds:
         noise_factor=settings.noise_factor,
     )
     names = [component.name for component in model.components]
+    first = None
+    if settings.infer_noise:
+        first = noise_level.analysis(model, maps.x, seed=settings.seed)
+        model = replace(model, prior=noise_level.PRIOR, noise_factor="noise_factor")
     return FieldRounds(
         model,
         maps.x,
         settings.course,
         settings.training,
         settings.network,
+        first=first,
         draw_figures=_figures,
         write_maps=partial(fits.healpix_maps, names=names, unit="uK"),
         seed=settings.seed,
@@ -156,6 +163,7 @@ recipe = Recipe(
             "course.kept": 20,
         },
         "foreground": {"foreground_uk": 5.0},
+        "noise": {"infer_noise": True},
         "gpu": {
             **{"training.accelerator": "gpu", "course.simulations": (4000, 2000), "course.steps": (1200, 600)},
         },
