@@ -8,8 +8,6 @@ simulations.  Where nothing is left d is noise, and its mean square all there is
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -86,7 +84,7 @@ def analysis(model: FieldModel, x: Tensor, *, seed: int, simulations: int = 2000
         marginals=["noise_factor"],
         stages=(Stage(simulations, steps),) * 3,
         training=Training(batch_size=128),
-        embedding=partial(Scatter),
+        embedding=Scatter,
         labels={"noise_factor": r"$\sigma / \sigma_0$"},
         seed=seed,
         workers=1,
