@@ -30,13 +30,16 @@ def negative_log_ratio(
     white: Tensor,
     *,
     proposal: Information | None = None,
-    tolerance: float = 1e-3,
-    iterations: int = 100,
+    tolerance: float = 1e-4,
+    iterations: int = 300,
 ) -> Tensor:
     """-log r (N,) of modes z (N, C, *mode_shape) in nat, with the gradient of its expectation.
 
     white (N, C, *mode_shape) is noise of unit variance per mode; proposal: g times the information of a tempered
     proposal that z was drawn from, whose own normalisation, which no parameter enters, is left out.
+
+    A solver that stops at a tolerance of 1e-3 leaves a bias in the gradient, of a tenth of its parts or more where
+    precisions are uneven: fields in proposals then come out too certain.  At 1e-4 it is a thousandth.
     """
     response, n = information.response, len(z)
     whole = information if proposal is None else information + proposal

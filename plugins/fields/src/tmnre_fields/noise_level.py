@@ -60,22 +60,21 @@ class Disagreement(Simulator):
 
 
 class Scatter(ResidualMLP):
-    """Features (N, F) of {"d": (N, P)}: logarithms of the mean square and of the mean modulus."""
+    """Features (N, F) of {"d": (N, P)}: the logarithm of its mean square."""
 
     def __init__(self, x: Tensors, features: int = 16) -> None:
         super().__init__({"summaries": self.summaries(x)}, features, 1)
 
     @staticmethod
     def summaries(x: Tensors) -> Tensor:
-        """(N, 2)."""
-        d = x["d"]
-        return torch.stack([d.square().mean(1).log(), d.abs().mean(1).log()], dim=1)
+        """(N, 1)."""
+        return x["d"].square().mean(1, keepdim=True).log()
 
     def forward(self, x: Tensors) -> Tensor:
         return super().forward({"summaries": self.summaries(x)})
 
 
-def analysis(model: FieldModel, x: Tensor, *, seed: int, simulations: int = 2000, steps: int = 300) -> Analysis:
+def analysis(model: FieldModel, x: Tensor, *, seed: int, simulations: int = 2000, steps: int = 800) -> Analysis:
     """Three rounds for the level of the noise in x (V, *grid)."""
     simulator = Disagreement(model)
     return Analysis(
