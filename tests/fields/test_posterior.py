@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from tmnre_fields import spectrum
+from tmnre_fields.forward import Component, FieldModel
 from tmnre_fields.information import Information
 from tmnre_fields.nll import negative_log_ratio
+from tmnre_fields.pointwise import exponential
 from tmnre_fields.posterior import Posterior
 from tmnre_fields.response import Response
+from tmnre_fields.simulations import simulate
 from tmnre_fields.sky import Flat
 from tmnre_fields.sphere import Sphere
 
@@ -111,6 +115,34 @@ def test_loss_and_gradient_are_those_of_the_dense_density(response):
     exact = (dense(0.1 + 1e-4) - dense(0.1 - 1e-4)) / 2e-4
     error = float(gradient.std()) / n**0.5
     assert abs(float(gradient.mean() - exact)) < 4 * error + 1e-3 * abs(float(exact))
+
+
+@pytest.mark.parametrize("g", [0.0, 0.08])
+def test_the_solver_goes_on_until_the_gradient_is_right(g):
+    """Of a precision that spans e^4, as under an exponential, whose scale is the parameter; one nat is a thousandth of
+    the gradient's parts, and a tolerance of 1e-3 is many off."""
+    power = spectrum.power(*torch.tensor([[0.8], [3.0]]).double(), pixels=16, knee=3.0)[0]
+    model = FieldModel(Response(Flat(16)), [Component("z", power, exponential)], noise=0.1)
+    generator = torch.Generator().manual_seed(0)
+
+    def ideal(z: torch.Tensor) -> Information:
+        f = model.response.sky.fields(z)
+        precision = (f.exp() / model.noise).square()
+        noise = torch.randn(f.shape, generator=generator) * precision.rsqrt()
+        return Information(model.response, precision, precision * (f + noise))
+
+    proposal = ideal(model.draw(1, generator)) * g if g else None
+    simulations = simulate(model, 32, generator, proposal=proposal)
+    information, white = ideal(simulations.z), model.response.sky.white((32, 1), generator)
+
+    def slope(**how) -> float:
+        scale = torch.ones((), requires_grad=True)
+        scaled = information.each(lambda part: part * scale)
+        loss = negative_log_ratio(scaled, simulations.z, simulations.power, white, proposal=proposal, **how).mean()
+        return float(torch.autograd.grad(loss, scale)[0])
+
+    exact = slope(tolerance=1e-6, iterations=2000)
+    assert abs(slope() - exact) < 1 < 3 < abs(slope(tolerance=1e-3) - exact)
 
 
 def test_information_adds_and_weakens():
