@@ -80,6 +80,11 @@ def test_the_field_is_filtered_with_the_noise_that_there_is(found):
     assert wrong < 0.85 * sd
 
 
+def test_a_factor_that_is_no_parameter():
+    with pytest.raises(ValueError, match="noise_factor must be a parameter of the prior"):
+        replace(MODEL, noise_factor="level")
+
+
 def test_one_channel_cannot_disagree():
     alone = FieldModel(Response(Flat(PIXELS)), [Component("z", POWER)], noise=NOISE)
     with pytest.raises(ValueError, match="two channels with Gaussian noise"):

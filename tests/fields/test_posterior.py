@@ -119,8 +119,7 @@ def test_loss_and_gradient_are_those_of_the_dense_density(response):
 
 @pytest.mark.parametrize("g", [0.0, 0.08])
 def test_the_solver_goes_on_until_the_gradient_is_right(g):
-    """Of a precision that spans e^4, as under an exponential, whose scale is the parameter; one nat is a thousandth of
-    the gradient's parts, and a tolerance of 1e-3 is many off."""
+    """Of precisions as under an exponential, along their common scale, within a nat; 1e-3 leaves several."""
     power = spectrum.power(*torch.tensor([[0.8], [3.0]]).double(), pixels=16, knee=3.0)[0]
     model = FieldModel(Response(Flat(16)), [Component("z", power, exponential)], noise=0.1)
     generator = torch.Generator().manual_seed(0)

@@ -161,7 +161,7 @@ class _Gaussian:
     """A simulator and likelihood whose posterior is a Gaussian in u: two parameters need a waveform, two do not."""
 
     prior = tmnre.Prior({name: tmnre.Uniform(0, 1) for name in "abcd"})
-    redrawn, derived, constraints = ("c", "d"), ("sum",), {}
+    redrawn, derived, constraints, fixed = ("c", "d"), ("sum",), {}, {}
     slow, fast, marginal_phase = ("a", "b"), ("c", "d"), False
     mean = np.array([0.4, 0.5, 0.6, 0.5])
     covariance = 0.02**2 * (0.3 * np.eye(4) + 0.7)
@@ -264,13 +264,17 @@ def test_a_sampler_that_is_stopped_goes_on_as_if_it_had_not_been(stop, tmp_path)
 
 
 def test_a_state_is_kept_once_a_minute_and_removed_at_the_end(tmp_path, monkeypatch):
-    unfinished, said = exact.Unfinished(tmp_path / "exact-unfinished.pt"), []
+    path, said = tmp_path / "exact-unfinished.pt", []
+    unfinished = exact.Unfinished(path, "this region")
     assert unfinished.found(said.append) is None and not said
     unfinished.keep(lambda: {"a": torch.ones(1)})
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(exact, "EVERY_S", 0)
     unfinished.keep(lambda: {"a": torch.ones(2)})
     assert unfinished.found(said.append)["a"].tolist() == [1.0, 1.0] and "goes on" in said[0]
+    assert exact.Unfinished(path, "another").found(said.append) is None and "begins anew" in said[1]
+    path.write_bytes(path.read_bytes()[:100])
+    assert unfinished.found(said.append) is None and "begins anew" in said[2]
     unfinished.remove()
     assert not list(tmp_path.iterdir())
 
@@ -300,6 +304,14 @@ def test_a_region_that_cuts_the_posterior_is_noticed():
     draws = _sampled(Box({"a": (0.4, 0.8), **{name: (0.3, 0.8) for name in "bcd"}}))
     # half of the posterior is gone, the rest is at the wall
     assert set(draws.record["at_walls"]) == {"a"} and draws.record["at_walls"]["a"] > 0.1
+
+
+def test_with_a_fixed_azimuth_nothing_is_looked_at_from_behind():
+    """The waveforms of pi - theta_jn are other ones then, which have to be made."""
+    likelihood, region = _Mirrored(), Box({name: (0.0, 1.0) for name in ("a", "theta_jn", "psi", "d")})
+    assert Sampler(likelihood, region, {}, Sampling(), np.random.default_rng(0)).mirrored
+    likelihood.fixed = {"phi_jl": 0.3}
+    assert not Sampler(likelihood, region, {}, Sampling(), np.random.default_rng(0)).mirrored
 
 
 def test_both_orientations_get_their_share():

@@ -76,6 +76,12 @@ class FieldModel:
                 raise ValueError(f"{name} must be a number or have shape {shape}, got {tuple(value.shape)}")
         if self.exposure is None and not bool(torch.as_tensor(self.noise).min() > 0):
             raise ValueError("noise must be positive everywhere where data are not Poisson counts")
+        if self.noise_factor is not None and (
+            self.exposure is not None or self.prior is None or self.noise_factor not in self.prior.names
+        ):
+            raise ValueError(
+                f"noise_factor must be a parameter of the prior, with Gaussian noise, got {self.noise_factor!r}"
+            )
         if self.exposure is not None:
             exposure = torch.as_tensor(self.exposure).expand_as(self.observed)
             if not bool((exposure[self.observed > 0] > 0).all()):

@@ -38,8 +38,9 @@ def negative_log_ratio(
     white (N, C, *mode_shape) is noise of unit variance per mode; proposal: g times the information of a tempered
     proposal that z was drawn from, whose own normalisation, which no parameter enters, is left out.
 
-    A solver that stops at a tolerance of 1e-3 leaves a bias in the gradient, of a tenth of its parts or more where
-    precisions are uneven: fields in proposals then come out too certain.  At 1e-4 it is a thousandth.
+    Where precisions are uneven a solver that stops at a tolerance of 1e-3 leaves the gradient biased, along the
+    logarithm of all precisions by ten nat and more for a thousand modes: fields then come out too certain.  At 1e-4 a
+    fraction of a nat is left for precisions as they are learned.
     """
     response, n = information.response, len(z)
     whole = information if proposal is None else information + proposal

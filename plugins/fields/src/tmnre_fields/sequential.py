@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tmnre import Analysis, Training
-from tmnre.device import CPU, batches_on, moved, trains_on_cpu
+from tmnre.device import CPU, batches_on, moved, require, trains_on_cpu
 from tmnre.estimate import Estimate
 from tmnre.files import read_json, write_json
 from tmnre.procedure import Place, Procedure
@@ -111,6 +111,7 @@ class FieldRounds(Procedure):
 
     def __post_init__(self) -> None:
         self.x = self.model.checked(self.x)
+        require(self.training)
         if batches_on(self.training) == CPU and not trains_on_cpu(self.training):
             if self.training.accelerator != "auto" or self.training.devices > 1:
                 raise ValueError(

@@ -12,6 +12,8 @@ learned ones are from them is in summary.json.  Products: bilby_result.json and 
 
 from __future__ import annotations
 
+import json
+import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -46,22 +48,30 @@ EVERY_S = 60
 
 
 class Unfinished:
-    """What there is of exact draws that take an hour: a file beside their folder, written again every minute."""
+    """What there is of exact draws that take an hour: a file beside their folder, written again every minute.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.written = path, time.monotonic()
+    of : what the draws are of; a state of anything else is not gone on with.
+    """
+
+    def __init__(self, path: Path, of: str) -> None:
+        self.path, self.of, self.written = path, of, time.monotonic()
 
     def found(self, say: Callable[[str], None]) -> dict[str, Any] | None:
         """The state that was kept last, if any."""
         if not self.path.is_file():
             return None
-        say(f"exact: goes on from {self.path}")
-        return torch.load(self.path, weights_only=True)
+        try:
+            kept = torch.load(self.path, weights_only=True)
+            state = kept["state"] if kept["of"] == self.of else None
+        except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError):
+            state = None
+        say(f"exact: {'goes on from' if state else 'begins anew, as there is nothing to go on from in'} {self.path}")
+        return state
 
     def keep(self, state: Callable[[], dict[str, Any]]) -> None:
         """Write the state, unless it was written less than a minute ago."""
         if time.monotonic() - self.written > EVERY_S:
-            write_whole(self.path, partial(torch.save, state()))
+            write_whole(self.path, partial(torch.save, {"of": self.of, "state": state()}))
             self.written = time.monotonic()
 
     def remove(self) -> None:
@@ -110,7 +120,8 @@ class ExactBinary(AfterAnalysis):
         likelihood = Likelihood(simulator, self.analysis.observation["strain"])
         single = {names[0]: marginal for names, marginal in learned.marginals.items() if len(names) == 1}
         rng = np.random.default_rng([self.seed, len(learned.rounds)])
-        unfinished = Unfinished(folder.with_name(f"{folder.name}-unfinished.pt"))
+        of = json.dumps(learned.rounds[-1]["region"], sort_keys=True)
+        unfinished = Unfinished(folder.with_name(f"{folder.name}-unfinished.pt"), of)
         with self._pool(place, likelihood) as pool:
             sampler = Sampler(likelihood, region, single, self.sampling, rng, pool)
             begun = unfinished.found(place.say)

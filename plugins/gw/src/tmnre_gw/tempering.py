@@ -97,7 +97,8 @@ class Sampler:
             column: Histogram.of(prior, region, self.names[column], learned.get(self.names[column]))
             for column in (*self.slow, *self.fast)
         }
-        self.mirrored = _mirrored(prior)
+        # with a fixed phi_jl the binary from behind is another one
+        self.mirrored = [] if "phi_jl" in self.simulator.fixed else _mirrored(prior)
         self.turned = prior.columns([name for name in ("phi_jl",) if name in prior.names])
 
     def run(

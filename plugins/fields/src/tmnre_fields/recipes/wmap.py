@@ -49,7 +49,7 @@ class Settings:
     noise_factor: float = 1.0
     """factor on the noise that the maps' polarisation tells"""
     infer_noise: bool = False
-    """infer that factor, from what the bands disagree on, and average over it; noise_factor is where it begins"""
+    """infer that factor, from what the bands disagree on, and average over it; it multiplies noise_factor"""
     course: Course = COURSE
     """rounds"""
     network: Network = Network(widths=(8, 16), hidden=8)
