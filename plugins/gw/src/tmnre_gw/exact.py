@@ -13,7 +13,6 @@ learned ones are from them is in summary.json.  Products: bilby_result.json and 
 from __future__ import annotations
 
 import json
-import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Unfinished:
         try:
             kept = torch.load(self.path, weights_only=True)
             state = kept["state"] if kept["of"] == self.of else None
-        except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError):
+        except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, UnpicklingError):
             state = None
         say(f"exact: {'goes on from' if state else 'begins anew, as there is nothing to go on from in'} {self.path}")
         return state
