@@ -34,8 +34,8 @@ class PriorSettings:
     """arcsec; lens within so much of the middle of the field, along each axis"""
     theta_e_arcsec: tuple[float, float] = (0.5, 2.5)
     """arcsec; Einstein radius on the intermediate axis"""
-    ellipticity: float = 0.3
-    """largest |e1| and |e2| of the lens; axis ratios down to 0.54 along the axes, 0.40 between them"""
+    ellipticity: float = 0.4
+    """largest |e1| and |e2| of the lens; axis ratios down to 0.43 along the axes, 0.28 between them"""
     slope: tuple[float, float] = (1.6, 2.4)
     """logarithmic slope of the lens's density; early-type galaxies have 2.08 +- 0.16"""
     shear: float = 0.15
