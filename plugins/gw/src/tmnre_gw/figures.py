@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from tmnre import Box, Result
 from tmnre.files import write_whole
 from tmnre.inside import draw
+from tmnre.simulator import as_tensors
+from tmnre_gw.likelihood import Likelihood
 from tmnre_gw.simulator import BinaryBlackHole
 
 WAVEFORMS, PROPOSALS = 1000, 64
@@ -31,23 +33,28 @@ def of(simulator: BinaryBlackHole, observation: dict[str, np.ndarray]) -> Callab
 def best_fit(simulator: BinaryBlackHole, data: np.ndarray, region: Box, seed: int = 0) -> tuple[np.ndarray, float]:
     """Signal (detectors, P) of highest likelihood among draws from the region's box, and its log likelihood ratio.
 
-    A picture of the signal, not a posterior: the best of WAVEFORMS x PROPOSALS draws, phase maximised.
+    A picture of the signal, not a posterior: the best of WAVEFORMS x PROPOSALS draws, phase maximised where it is a
+    factor.
     """
     rng = np.random.default_rng(seed)
+    likelihood = Likelihood(simulator, data)
     u = draw(simulator, region, WAVEFORMS, rng)
-    stored = {k: torch.from_numpy(v) for k, v in simulator.simulate(simulator.prior.from_cube(u), rng).items()}
+    stored = as_tensors(simulator.simulate(simulator.prior.from_cube(u), rng))
     columns = simulator.prior.columns(simulator.redrawn)
     fresh = region.sample(WAVEFORMS * PROPOSALS, rng).reshape(PROPOSALS, WAVEFORMS, -1)
     best, best_signal = -np.inf, np.zeros_like(data)
     for block in fresh:
         u[:, columns] = block[:, columns]
-        signal = simulator.signal(stored, torch.from_numpy(simulator.prior.from_cube(u))).numpy()
-        overlap = np.einsum("dp,ndp->n", data.conj(), signal)
-        log_ratio = np.abs(overlap) - 0.5 * (np.abs(signal) ** 2).sum((1, 2))
-        i = int(np.argmax(log_ratio))
+        theta = torch.from_numpy(simulator.prior.from_cube(u))
+        overlap, square = likelihood.products(stored, theta)
+        turn = overlap.angle() if likelihood.marginal_phase else torch.zeros_like(square)
+        log_ratio = (overlap * torch.exp(-1j * turn)).real - 0.5 * square
+        i = int(log_ratio.argmax())
         if log_ratio[i] > best:
-            best = float(log_ratio[i])
-            best_signal = signal[i] * np.exp(-1j * np.angle(overlap[i]))
+            best, found = float(log_ratio[i]), theta[i : i + 1]
+            if likelihood.marginal_phase:
+                found[:, simulator.prior.columns(("phase",))] = 0.5 * turn[i]
+            best_signal = simulator.signal({k: v[i : i + 1] for k, v in stored.items()}, found)[0].numpy()
     return best_signal, best
 
 

@@ -17,10 +17,11 @@ and drawn from its conditional, a von Mises distribution, at the end.
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import ive
+from scipy.special import i0e
 from torch import Tensor
 
 from tmnre.simulator import Tensors, as_tensors
@@ -28,6 +29,26 @@ from tmnre_gw.simulator import BinaryBlackHole
 
 CHUNK = 250
 """waveforms of one task of a worker"""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """ln L of N signals at any distance: <s, d> (N,), its size where the phase is integrated out, and <s, s> (N,) at
+    distances (N,)."""
+
+    overlap: np.ndarray
+    square: np.ndarray
+    at_mpc: np.ndarray
+    marginal_phase: bool
+
+    def __call__(self, distances_mpc: np.ndarray) -> np.ndarray:
+        """(N, K) at distances (N or 1, K); -inf where lal failed."""
+        scale = self.at_mpc[:, None] / distances_mpc
+        linear = self.overlap[:, None] * scale
+        value = linear - 0.5 * self.square[:, None] * scale**2
+        if self.marginal_phase:
+            value += np.log(i0e(linear))
+        return np.where(np.isfinite(value), value, -np.inf)
 
 
 class Likelihood:
@@ -99,39 +120,32 @@ class Likelihood:
             square = mixed.sum(1)
         return overlap, square
 
-    def mirrored(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensors]:
-        """The same binary from behind: psi (N,) and the waveforms, which are those of pi - theta_jn and phi_jl + pi.
+    @staticmethod
+    def mirrored(stored: Tensors) -> Tensors:
+        """The waveforms of the same binary from behind, which are those of pi - theta_jn and phi_jl + pi.
 
-        Parity turns positions over and leaves spins: h+ stays, hx changes its sign.  A detector with the response
-        F+ + i Fx = R exp(-2 i psi) sees the same if psi + psi' = arg R; of several the sum of R^2 decides, weighted by
-        what each hears.  Done twice it is nothing, and it changes no volume, with psi uniform.
+        Parity turns positions over and leaves spins: h+ stays, hx changes its sign.
         """
-        simulator = self.simulator
-        p = simulator._columns(theta)
-        direction, _ = simulator._arrival(p)
-        plus, cross = simulator.network.response(direction, torch.zeros_like(p["psi"])).unbind(-1)
-        inner = stored["inner"].double()
-        heard = inner[..., :2].sum(-1)
-        psi = (0.5 * (heard * torch.complex(plus, cross) ** 2).sum(1).angle() - p["psi"]) % torch.pi
         if stored["h"].shape[1] == 1:
-            return psi, stored
+            return stored
         sign = torch.tensor([1.0, -1.0], dtype=stored["h"].real.dtype)
         signs = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=stored["inner"].dtype)
-        return psi, {"h": stored["h"] * sign[:, None], "inner": stored["inner"] * signs}
+        return {"h": stored["h"] * sign[:, None], "inner": stored["inner"] * signs}
 
     def __call__(self, stored: Tensors, theta: Tensor) -> np.ndarray:
         """ln L (N,) of parameters theta (N, D) with their waveforms, -inf where lal failed."""
-        parts = []
-        for rows in torch.arange(len(theta)).split(2048):
-            overlap, square = self.products({k: v[rows] for k, v in stored.items()}, theta[rows])
-            overlap, square = overlap.numpy(), square.numpy()
-            if self.marginal_phase:
-                size = np.abs(overlap)
-                value = size + np.log(ive(0, size)) - 0.5 * square
-            else:
-                value = overlap.real - 0.5 * square
-            parts.append(np.where(np.isfinite(value), value, -np.inf))
-        return np.concatenate(parts) if parts else np.empty(0)
+        distance = self.simulator._columns(theta)["luminosity_distance"].numpy()
+        return self.profile(stored, theta)(distance[:, None])[:, 0]
+
+    def profile(self, stored: Tensors, theta: Tensor) -> Profile:
+        """ln L of parameters theta (N, D) with their waveforms at any distance."""
+        parts = [
+            [part.numpy() for part in self.products({k: v[rows] for k, v in stored.items()}, theta[rows])]
+            for rows in torch.arange(len(theta)).split(2048)
+        ]
+        overlap, square = (np.concatenate(part) for part in zip(*parts, strict=True))
+        distance = self.simulator._columns(theta)["luminosity_distance"].numpy()
+        return Profile(np.abs(overlap) if self.marginal_phase else overlap.real, square, distance, self.marginal_phase)
 
     def with_phase(self, stored: Tensors, theta: Tensor, rng: np.random.Generator) -> tuple[Tensor, np.ndarray]:
         """theta with the phase drawn from its conditional, and ln L (N,) there."""

@@ -7,13 +7,12 @@ The learned 1-d marginals make a rough joint density q, their product; populatio
 The simulations of the last round are draws of the truncated prior whose waveforms are stored.  Each is given several
 sets of the parameters that need no new waveform, drawn from q, and weighted for the largest beta that leaves enough of
 them effective: this importance sampling costs no waveform.  From there on (Del Moral, Doucet & Jasra 2006): weights
-(L / q)^step, resampling, Metropolis steps along differences of particles (ter Braak 2006), several that keep the
-waveform for each that makes a new one.  The evidence is the product of the mean weights.
+(L / q)^step, resampling, Metropolis steps (see `moves`).  The evidence is the product of the mean weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,17 +24,12 @@ from tqdm import tqdm
 from tmnre.region import Box
 from tmnre.result import MarginalPosterior
 from tmnre.rows import InMemory, OnDisk
-from tmnre.simulator import Tensors
 from tmnre_gw.course import Course, Population
-from tmnre_gw.histogram import Histogram
 from tmnre_gw.importance import effective_size, largest_step, log_largest, systematic, weights_at
 from tmnre_gw.likelihood import Likelihood
+from tmnre_gw.moves import Moves
 
-PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * np.pi), "psi": np.pi}
 ROWS_AT_ONCE = 1024
-TARGET_ACCEPTANCE = 0.234
-MIRRORED = 0.25
-"""share of the sweeps in which the binary is looked at from behind as well"""
 WALL = 0.02
 """share of a region's width next to its edges, in which hardly any of the posterior should lie"""
 VOLUME_DRAWS = 200_000
@@ -52,13 +46,14 @@ class Sampling:
     """posterior draws that are moved together"""
     draws_per_waveform: int = 8
     """sets of distance, sky, polarisation and time tried with each stored waveform; they cost no waveform"""
-    sweeps: int = 20
+    sweeps: int = 12
     """new waveforms a particle at each temperature"""
-    final_sweeps: int = 120
-    """new waveforms a particle at the end, of which the last three quarters are kept; one in five is accepted, and in
-    fifteen dimensions tens of steps are needed to forget; where they have not been enough, up to four times as many
-    go before"""
-    fast_moves: int = 4
+    final_sweeps: int = 80
+    """new waveforms a particle at the end, of which the last three quarters are kept; where particles still resemble
+    those that they descend from, up to four times as many go before"""
+    tries: int = 12
+    """sets of the parameters that keep a waveform, tried with each new one"""
+    fast_moves: int = 1
     """moves that keep the waveform, for each that makes a new one"""
 
 
@@ -86,20 +81,10 @@ class Sampler:
         rng: np.random.Generator,
         pool: Executor | None = None,
     ) -> None:
-        self.likelihood, self.region, self.settings, self.rng, self.pool = likelihood, region, settings, rng, pool
+        self.likelihood, self.region, self.settings, self.rng = likelihood, region, settings, rng
         self.simulator = likelihood.simulator
-        prior = self.simulator.prior
-        self.names = prior.names
-        self.slow, self.fast = (prior.columns(names) for names in (likelihood.slow, likelihood.fast))
-        self.low, self.high = np.array([region.cube[name] for name in self.names]).T
-        self.wraps = np.array([_is_periodic(prior, name) for name in self.names]) & (self.high - self.low > 0.999)
-        self.rough = {
-            column: Histogram.of(prior, region, self.names[column], learned.get(self.names[column]))
-            for column in (*self.slow, *self.fast)
-        }
-        # with a fixed phi_jl the binary from behind is another one
-        self.mirrored = [] if "phi_jl" in self.simulator.fixed else _mirrored(prior)
-        self.turned = prior.columns([name for name in ("phi_jl",) if name in prior.names])
+        self.names = self.simulator.prior.names
+        self.moves = Moves(likelihood, region, learned, rng, pool, tries=settings.tries, fast_moves=settings.fast_moves)
 
     def run(
         self,
@@ -120,7 +105,7 @@ class Sampler:
         with progress(desc="tempering", unit="sweep") as bar:
             while course.beta < 1 or course.left:
                 if course.left:
-                    self._sweep(course.beta)
+                    self.moves.sweep(course, course.beta)
                     course.left -= 1
                     bar.update()
                     save(self._state)
@@ -133,13 +118,13 @@ class Sampler:
         for _ in progress(range(course.settled, most), desc="settling, at most", **bar):
             if course.swept or self._effective() >= INDEPENDENT * how.particles:
                 break
-            self._sweep(1.0)
+            self.moves.sweep(course, 1.0)
             course.settled += 1
             save(self._state)
         every, most = max(1, how.final_sweeps // 12), how.final_sweeps
         bar = dict(total=most, initial=course.swept, unit="sweep")
         for i in progress(range(course.swept, most), desc="exact posterior", **bar):
-            self._sweep(1.0)
+            self.moves.sweep(course, 1.0)
             if i >= how.final_sweeps // 4 and i % every == every - 1:
                 course.kept.append((course.population.u.copy(), *self._finished()))
             course.swept = i + 1
@@ -185,17 +170,17 @@ class Sampler:
 
     def _begin(self, u: np.ndarray, rows: InMemory | OnDisk, progress) -> Course:
         """The first population, by importance sampling."""
-        how, rng = self.settings, self.rng
+        how, rng, moves = self.settings, self.rng, self.moves
         parts = []
         with progress(total=len(u), desc="importance sampling", unit="waveform") as bar:
             for which in torch.arange(len(u)).split(ROWS_AT_ONCE):
                 stored = rows.take(which)
                 for _ in range(how.draws_per_waveform):
                     trial = u[which.numpy()].copy()
-                    for column in self.fast:
-                        trial[:, column] = self.rough[column].draw(len(trial), rng)
-                    log_slow, log_fast = (self._log_q(trial, columns) for columns in (self.slow, self.fast))
-                    parts.append((trial[:, self.fast], which, self._log_l(trial, stored), log_slow, log_fast))
+                    for column in moves.fast:
+                        trial[:, column] = moves.rough[column].draw(len(trial), rng)
+                    log_slow, log_fast = (moves.log_q(trial, columns) for columns in (moves.slow, moves.fast))
+                    parts.append((trial[:, moves.fast], which, moves.log_l(trial, stored), log_slow, log_fast))
                 bar.update(len(which))
         fast, which, log_l, log_slow, log_fast = (np.concatenate(part) for part in zip(*parts, strict=True))
         if not np.isfinite(log_l).any():
@@ -206,21 +191,17 @@ class Sampler:
         log_z = np.log(total.mean()) + log_largest(apart, log_slow, beta) + self._log_volume()
         rows_of = systematic(total, how.particles, rng)
         start = u[which[rows_of]].copy()
-        start[:, self.fast] = fast[rows_of]
+        start[:, moves.fast] = fast[rows_of]
         stored = rows.take(torch.from_numpy(which[rows_of]))
         stored = {"h": stored["h"].clone(), "inner": self.likelihood.inner(stored["h"])}
-        log_q = self._log_q(start, (*self.slow, *self.fast))
-        population = Population(start, stored, self._log_l(start, stored), log_q, which[rows_of])
+        log_q = moves.log_q(start, (*moves.slow, *moves.fast))
+        population = Population(start, stored, moves.log_l(start, stored), log_q, which[rows_of])
         at_one = weights_at(apart, log_slow, 1.0)
         efficiency = float(effective_size(at_one) / len(at_one))
         variance = float(1 / effective_size(total) - 1 / len(total))
         course = Course(population, float(beta), float(log_z), variance, efficiency, len(total), [float(beta)])
         course.evaluations = len(which)
         return course
-
-    def _log_q(self, u: np.ndarray, columns: Sequence[int]) -> np.ndarray:
-        """ln q (N,) of some columns of u (N, D)."""
-        return sum((self.rough[column].log_density(u[:, column]) for column in columns), np.zeros(len(u)))
 
     def _log_volume(self) -> float:
         """Log of the prior mass of what the simulations are drawn from: the box of this region with the bounds on what
@@ -240,88 +221,8 @@ class Sampler:
             return float(allowed.mean())
 
         # q is a density of the whole cube, so the fast parameters' box is counted already
-        slow = np.prod(self.high[self.slow] - self.low[self.slow])
+        slow = np.prod(self.moves.high[self.moves.slow] - self.moves.low[self.moves.slow])
         return float(np.log(slow * share(self.region, everything=False) / share(whole, everything=True)))
-
-    # Metropolis steps
-
-    def _sweep(self, beta: float) -> None:
-        for _ in range(self.settings.fast_moves if self.fast else 0):
-            self._move(beta, "fast")
-        if self.mirrored and self.rng.random() < MIRRORED:
-            self._mirror(beta)
-        self._move(beta, "slow" if self.slow else "fast")
-
-    def _mirror(self, beta: float) -> None:
-        """One Metropolis step that looks at every binary from behind: theta_jn to pi - theta_jn, phi_jl to phi_jl + pi.
-
-        Parity leaves h+ as it is and changes the sign of hx, whatever spins and harmonics, so no waveform is made; psi
-        goes where the detectors together tell least of that.  Steps along differences do not cross.
-        """
-        course, prior = self.course, self.simulator.prior
-        psi, theta_jn = self.mirrored
-        turned, stored = self.likelihood.mirrored(
-            course.population.stored, torch.from_numpy(prior.from_cube(course.population.u))
-        )
-        proposal = course.population.u.copy()
-        proposal[:, theta_jn] = 1 - proposal[:, theta_jn]
-        proposal[:, self.turned] = (proposal[:, self.turned] + 0.5) % 1.0
-        proposal[:, psi] = prior["psi"].cdf(turned.numpy())
-        course.acceptance["mirror"] = float(self._propose(beta, proposal, stored).mean())
-
-    def _move(self, beta: float, kind: str) -> None:
-        """One Metropolis step of all particles: of everything with a new waveform, or of the fast parameters."""
-        rng, u, length, acceptance = self.rng, self.course.population.u, self.course.length, self.course.acceptance
-        n = len(u)
-        columns = self.fast if kind == "fast" else [*self.slow, *self.fast]
-        first, second = (rng.permutation(n) for _ in range(2))
-        difference = u[first] - u[second]
-        difference = np.where(self.wraps, (difference + 0.5) % 1.0 - 0.5, difference)[:, columns]
-        jump = rng.random() < 0.1  # all the way, from mode to mode
-        factor = 1.0 if jump else length[kind] * rng.gamma(4, 0.25, (n, 1))
-        proposal = u.copy()
-        scatter = 1e-5 * (self.high - self.low)[columns] * rng.normal(size=difference.shape)
-        proposal[:, columns] += factor * difference + scatter
-        proposal = np.where(self.wraps, self.low + (proposal - self.low) % 1.0, proposal)
-        taken = self._propose(beta, proposal, self._renewed(proposal) if kind == "slow" else None)
-        if not jump:
-            acceptance[kind] = float(taken.mean())
-            length[kind] *= float(np.exp(acceptance[kind] - TARGET_ACCEPTANCE))
-
-    def _renewed(self, proposal: np.ndarray) -> Tensors:
-        """Waveforms of u (N, D), new ones where it is inside the region."""
-        inside = np.flatnonzero(self.region.contains(proposal))
-        stored = {k: v.clone() for k, v in self.course.population.stored.items()}
-        if len(inside):
-            made = self.likelihood.waveforms(self.simulator.prior.from_cube(proposal[inside]), self.pool)
-            for name, array in made.items():
-                stored[name][torch.from_numpy(inside)] = array.to(stored[name].dtype)
-            self.course.waveforms += len(inside)
-        return stored
-
-    def _propose(self, beta: float, proposal: np.ndarray, stored: Tensors | None) -> np.ndarray:
-        """Accept or refuse u (N, D) of a symmetric proposal with its waveforms, None where they stay as they are; which
-        were taken (N,)."""
-        population, n = self.course.population, len(proposal)
-        inside = np.flatnonzero(self.region.contains(proposal))
-        log_q = self._log_q(proposal, (*self.slow, *self.fast))
-        kept = population.stored if stored is None else stored
-        found = Population(proposal, kept, np.full(n, -np.inf), log_q, population.origin)
-        where = torch.from_numpy(inside)
-        found.log_l[inside] = self._log_l(proposal[inside], {k: v[where] for k, v in found.stored.items()})
-        self.course.evaluations += len(inside)
-        gain = beta * (found.log_l - population.log_l) + (1 - beta) * (found.log_q - population.log_q)
-        taken = np.log(self.rng.random(n)) < gain
-        population.accept(taken, found)
-        return taken
-
-    def _log_l(self, u: np.ndarray, stored: Tensors) -> np.ndarray:
-        """ln L (N,) where the region allows, else -inf."""
-        if not len(u):
-            return np.empty(0)
-        theta = torch.from_numpy(self.simulator.prior.from_cube(u))
-        allowed = self.region.allows(self.simulator.derive(theta, stored))
-        return np.where(np.asarray(allowed), self.likelihood(stored, theta), -np.inf)
 
     # what is left
 
@@ -335,8 +236,8 @@ class Sampler:
 
     def _coordinates(self, chain: np.ndarray) -> np.ndarray:
         """Of u (..., D): what means make sense of."""
-        moved = [*self.slow, *self.fast]
-        return np.where(self.wraps, np.cos(2 * np.pi * chain), chain)[..., moved]
+        moved = [*self.moves.slow, *self.moves.fast]
+        return np.where(self.moves.wraps, np.cos(2 * np.pi * chain), chain)[..., moved]
 
     def _effective(self) -> float:
         """Independent draws that the last population is worth, for the mean of the worst parameter.
@@ -369,25 +270,8 @@ class Sampler:
 
     def _at_walls(self, u: np.ndarray) -> dict[str, float]:
         """Share of the posterior next to an edge that truncation made, where it is not nothing."""
-        width = self.high - self.low
-        below = (u < self.low + WALL * width) & (self.low > 0)
-        above = (u > self.high - WALL * width) & (self.high < 1)
+        width = self.moves.high - self.moves.low
+        below = (u < self.moves.low + WALL * width) & (self.moves.low > 0)
+        above = (u > self.moves.high - WALL * width) & (self.moves.high < 1)
         shares = (below | above).mean(0)
         return {name: float(s) for name, s in zip(self.names, shares, strict=True) if s > 1e-3 and name != "phase"}
-
-
-def _is_periodic(prior, name: str) -> bool:
-    low, high = prior[name].support
-    return name in PERIODS and bool(np.isclose(high - low, PERIODS[name]))
-
-
-def _mirrored(prior) -> list[int]:
-    """Columns of psi and theta_jn, where the prior has them and is as likely one way as the other; else none."""
-    levels = np.linspace(0, 1, 9)
-    if not {"psi", "theta_jn"} <= set(prior.names) or not _is_periodic(prior, "psi"):
-        return []
-    if "phi_jl" in prior.names and not _is_periodic(prior, "phi_jl"):
-        return []
-    theta_jn = prior["theta_jn"]
-    even = np.allclose(theta_jn.quantile(levels) + theta_jn.quantile(1 - levels), np.pi, atol=1e-6)
-    return prior.columns(("psi", "theta_jn")) if even else []

@@ -1,0 +1,239 @@
+"""Metropolis steps of many particles: of the parameters that need a new waveform, and of those that do not.
+
+Steps go along differences of particles (ter Braak 2006).  For a waveform that is there the likelihood of other
+distances, skies, polarisations and times costs next to nothing, so these fast parameters are integrated out of every
+step of the slow ones: fifteen parameters become nine or ten, and where on the sky a mode lies does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+
+import numpy as np
+import torch
+
+from tmnre.region import Box
+from tmnre.result import MarginalPosterior
+from tmnre.simulator import Tensors
+from tmnre_gw.course import Course, Population
+from tmnre_gw.histogram import Histogram
+from tmnre_gw.kernels import Kernels
+from tmnre_gw.likelihood import Likelihood, Profile
+
+PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * np.pi), "psi": np.pi}
+CELLS = 64
+"""of the distance"""
+TARGET_ACCEPTANCE = 0.234
+MIRRORED = 0.25
+"""share of the sweeps in which the binary is looked at from behind as well"""
+JUMP = 0.1
+"""share of the steps that go all the way, from mode to mode"""
+
+
+class Moves:
+    """Metropolis steps in a region, with respect to the prior (uniform in u).
+
+    learned : 1-d marginals, whose product q is the target's other end (see `tempering`)
+    tries : sets of the fast parameters by which they are integrated out
+    fast_moves : steps of the fast parameters alone, for each of all
+    """
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        region: Box,
+        learned: Mapping[str, MarginalPosterior],
+        rng: np.random.Generator,
+        pool: Executor | None = None,
+        *,
+        tries: int,
+        fast_moves: int,
+    ) -> None:
+        self.likelihood, self.region, self.rng, self.pool = likelihood, region, rng, pool
+        self.tries, self.fast_moves = tries, fast_moves
+        self.simulator = likelihood.simulator
+        prior = self.simulator.prior
+        names = prior.names
+        self.slow, self.fast = (prior.columns(of) for of in (likelihood.slow, likelihood.fast))
+        self.low, self.high = np.array([region.cube[name] for name in names]).T
+        self.wraps = np.array([_is_periodic(prior, name) for name in names]) & (self.high - self.low > 0.999)
+        self.rough = {
+            column: Histogram.of(prior, region, names[column], learned.get(names[column]))
+            for column in (*self.slow, *self.fast)
+        }
+        known = "luminosity_distance"
+        self.distance = names.index(known) if known in likelihood.fast else None
+        self.around = [column for column in self.fast if column != self.distance]
+        # with a fixed phi_jl the binary from behind is another one
+        self.mirrored = [] if "phi_jl" in self.simulator.fixed else _mirrored(prior, likelihood.slow)
+        self.turned = prior.columns([name for name in ("phi_jl",) if name in names])
+
+    def sweep(self, course: Course, beta: float) -> None:
+        """One new waveform a particle, at an inverse temperature."""
+        self.course = course
+        for _ in range(self.fast_moves if self.fast else 0):
+            self._move(beta)
+        if self.mirrored and self.rng.random() < MIRRORED:
+            self._mirror(beta)
+        if self.slow:
+            proposal = self._stepped("slow", self.slow)
+            self._adapt("slow", self._exchange(beta, proposal, self._renewed(proposal)))
+
+    def _mirror(self, beta: float) -> None:
+        """One Metropolis step that looks at every binary from behind: theta_jn to pi - theta_jn, phi_jl to phi_jl + pi.
+
+        Parity leaves h+ as it is and changes the sign of hx, whatever spins and harmonics, so no waveform is made.
+        """
+        population = self.course.population
+        proposal = population.u.copy()
+        proposal[:, self.mirrored] = 1 - proposal[:, self.mirrored]
+        proposal[:, self.turned] = (proposal[:, self.turned] + 0.5) % 1.0
+        taken = self._exchange(beta, proposal, self.likelihood.mirrored(population.stored))
+        self.course.acceptance["mirror"] = float(taken.mean())
+
+    def _move(self, beta: float) -> None:
+        """One Metropolis step of the fast parameters of all particles."""
+        population, proposal = self.course.population, self._stepped("fast", self.fast)
+        log_l, log_q = self.log_l(proposal, population.stored), self.log_q(proposal, (*self.slow, *self.fast))
+        self.course.evaluations += len(proposal)
+        gain = beta * (log_l - population.log_l) + (1 - beta) * (log_q - population.log_q)
+        taken = np.log(self.rng.random(len(proposal))) < gain
+        population.accept(taken, Population(proposal, population.stored, log_l, log_q, population.origin))
+        self._adapt("fast", taken)
+
+    def _stepped(self, kind: str, columns: list[int]) -> np.ndarray:
+        """u (N, D) after a step along the difference of two particles, of the length of its kind; folded at edges.
+
+        Of many columns each particle moves some only (ter Braak & Vrugt 2008), the further the fewer they are.
+        """
+        rng, u = self.rng, self.course.population.u
+        n = len(u)
+        first, second = (rng.permutation(n) for _ in range(2))
+        difference = u[first] - u[second]
+        difference = np.where(self.wraps, (difference + 0.5) % 1.0 - 0.5, difference)[:, columns]
+        self._jump = rng.random() < JUMP
+        if self._jump:
+            factor = 1.0
+        else:
+            moves = rng.random(difference.shape) < rng.choice((0.25, 0.5, 1.0), (n, 1))
+            many = np.maximum(moves.sum(1, keepdims=True), 1)
+            factor = moves * self.course.length[kind] * (len(columns) / many) ** 0.5 * rng.gamma(4, 0.25, (n, 1))
+        proposal = u.copy()
+        width = self.high - self.low
+        scatter = 1e-5 * width[columns] * rng.normal(size=difference.shape)
+        proposal[:, columns] += factor * difference + scatter
+        beyond = (proposal - self.low) / width % np.where(self.wraps, 1.0, 2.0)
+        return self.low + width * np.where(beyond > 1, 2 - beyond, beyond)
+
+    def _adapt(self, kind: str, taken: np.ndarray) -> None:
+        if not self._jump:
+            course = self.course
+            course.acceptance[kind] = float(taken.mean())
+            course.length[kind] *= float(np.exp(course.acceptance[kind] - TARGET_ACCEPTANCE))
+
+    def _exchange(self, beta: float, proposal: np.ndarray, stored: Tensors) -> np.ndarray:
+        """Accept or refuse the slow parameters of u (N, D), a symmetric proposal with its waveforms, the fast ones
+        integrated out; which were taken (N,).
+
+        Beside a new waveform and the old one each particle draws `tries` sets of the fast parameters, its own among
+        those of the old one; the means of their weights estimate the two integrals without bias, and stand for them
+        (Andrieu & Roberts 2009).  Then one of the sets is taken in proportion to its weight.
+        """
+        rng, population, n = self.rng, self.course.population, len(proposal)
+        kernels = Kernels.about(
+            population.u[:, self.around], self.wraps[self.around], [self.rough[i] for i in self.around], rng
+        )
+        tries = self.tries if self.fast else 1
+        here = [self._tried(beta, population.u, population.stored, kernels, own=i == 0) for i in range(tries)]
+        there = [self._tried(beta, proposal, stored, kernels) for _ in range(tries)]
+        weights = [np.stack([part[3] for part in parts]) for parts in (here, there)]
+        integrals = [np.logaddexp.reduce(w) for w in weights]
+        with np.errstate(invalid="ignore"):  # a waveform of which no set is allowed
+            taken = np.log(rng.random(n)) < integrals[1] - integrals[0]
+        u, log_l, log_q = (np.stack([part[i] for part in there + here]) for i in range(3))
+        log_w = np.concatenate([np.where(taken, weights[1], -np.inf), np.where(taken, -np.inf, weights[0])])
+        which, rows = (log_w + rng.gumbel(size=log_w.shape)).argmax(0), np.arange(n)
+        population.u, population.log_l, population.log_q = u[which, rows], log_l[which, rows], log_q[which, rows]
+        where = torch.from_numpy(taken)
+        for name, array in population.stored.items():
+            array[where] = stored[name][where]
+        return taken
+
+    def _tried(
+        self, beta: float, u: np.ndarray, stored: Tensors, kernels: Kernels, own: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """u (N, D) with fast parameters drawn anew, or its own, their ln L (N,), ln q (N,) and ln weight (N,)."""
+        if not own:
+            u = u.copy()
+            u[:, self.around] = kernels.draw(len(u), self.rng)
+        log_drawn = kernels.log_density(u[:, self.around]) if self.around else np.zeros(len(u))
+        profile = None
+        if self.distance is not None:
+            profile = self.likelihood.profile(stored, torch.from_numpy(self.simulator.prior.from_cube(u)))
+            u, log_distance = self._distance(beta, u, profile, own=own)
+            log_drawn = log_drawn + log_distance
+        log_l, log_q = self.log_l(u, stored, profile), self.log_q(u, (*self.slow, *self.fast))
+        self.course.evaluations += len(u)
+        with np.errstate(invalid="ignore"):
+            log_w = beta * log_l + (1 - beta) * log_q - log_drawn
+        return u, log_l, log_q, np.where(np.isfinite(log_l), log_w, -np.inf)
+
+    def _distance(self, beta: float, u: np.ndarray, profile: Profile, *, own: bool) -> tuple[np.ndarray, np.ndarray]:
+        """u (N, D) with the distance drawn from its conditional, by even cells of the region's interval, or its own;
+        and the log of its density (N,)."""
+        column, rng = self.distance, self.rng
+        low, width = self.low[column], (self.high - self.low)[column] / CELLS
+        middles = low + width * (np.arange(CELLS) + 0.5)
+        log_p = beta * profile(self.simulator.prior["luminosity_distance"].quantile(middles)[None])
+        log_p = log_p + (1 - beta) * self.rough[column].log_density(middles)
+        highest = log_p.max(1, keepdims=True)
+        p = np.where(np.isfinite(highest), np.exp(log_p - np.where(np.isfinite(highest), highest, 0)), 1.0)
+        p = 0.99 * p / p.sum(1, keepdims=True) + 0.01 / CELLS
+        if own:
+            cell = ((u[:, column] - low) / width).astype(int).clip(0, CELLS - 1)
+        else:
+            u = u.copy()
+            cell = (p.cumsum(1) < rng.random((len(u), 1))).sum(1).clip(max=CELLS - 1)
+            u[:, column] = low + width * (cell + rng.random(len(u)))
+        return u, np.log(p[np.arange(len(u)), cell] / width)
+
+    def _renewed(self, proposal: np.ndarray) -> Tensors:
+        """Waveforms of u (N, D), new ones where it is inside the region."""
+        inside = np.flatnonzero(self.region.contains(proposal))
+        stored = {k: v.clone() for k, v in self.course.population.stored.items()}
+        if len(inside):
+            made = self.likelihood.waveforms(self.simulator.prior.from_cube(proposal[inside]), self.pool)
+            for name, array in made.items():
+                stored[name][torch.from_numpy(inside)] = array.to(stored[name].dtype)
+            self.course.waveforms += len(inside)
+        return stored
+
+    def log_l(self, u: np.ndarray, stored: Tensors, profile: Profile | None = None) -> np.ndarray:
+        """ln L (N,) inside the region, else -inf; of a profile in the distance, where there is one."""
+        theta = torch.from_numpy(self.simulator.prior.from_cube(u.clip(0, 1)))
+        allowed = self.region.allows(self.simulator.derive(theta, stored))
+        if profile is None:
+            log_l = self.likelihood(stored, theta)
+        else:
+            log_l = profile(theta[:, self.distance].numpy()[:, None])[:, 0]
+        return np.where(self.region.contains(u) & np.asarray(allowed), log_l, -np.inf)
+
+    def log_q(self, u: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+        """ln q (N,) of some columns of u (N, D)."""
+        return sum((self.rough[column].log_density(u[:, column]) for column in columns), np.zeros(len(u)))
+
+
+def _is_periodic(prior, name: str) -> bool:
+    low, high = prior[name].support
+    return name in PERIODS and bool(np.isclose(high - low, PERIODS[name]))
+
+
+def _mirrored(prior, slow: Sequence[str]) -> list[int]:
+    """The column of theta_jn, where a binary from behind is as likely and has other waveforms; else none."""
+    levels = np.linspace(0, 1, 9)
+    if "theta_jn" not in slow or ("phi_jl" in prior.names and not _is_periodic(prior, "phi_jl")):
+        return []
+    theta_jn = prior["theta_jn"]
+    even = np.allclose(theta_jn.quantile(levels) + theta_jn.quantile(1 - levels), np.pi, atol=1e-6)
+    return prior.columns(("theta_jn",)) if even else []
