@@ -225,8 +225,8 @@ def comparison(analysis: ExactBinary, folder: Path) -> None:
         analysis, folder, config=typed.dump(SETTINGS), recipe="gw/bbh", command=[], resume=folder.exists()
     )
     stored = dict(np.load(DRAWS))
-    nested = {name: float(stored[name]) for name in ("likelihood_calls", "wall_s", "log_bayes_factor")}
-    nested["log_bayes_factor_sd"] = float(stored["log_bayes_factor_sd"])
+    figures = ("likelihood_calls", "wall_s", "log_bayes_factor", "log_bayes_factor_sd", "effective")
+    nested = {name: float(stored[name]) for name in figures}
     # the sampler's draws come in the order of its shells
     order = np.random.default_rng(0).permutation(len(stored["psi"]))
     samples = {name: stored[name][order].astype(float) for name in COMPARED}
@@ -235,7 +235,7 @@ def comparison(analysis: ExactBinary, folder: Path) -> None:
     drawn = np.stack([draws[name][some] for name in analysis.analysis.simulator.prior.names], axis=1)
     learned = load_marginals(folder / "learned" / "posterior.h5")
     entry = {
-        **found(result, learned, samples, np.ones(len(order)), len(order)),
+        **found(result, learned, samples, np.ones(len(order)), nested["effective"]),
         "truth": {name: result.truth[name] for name in (*COMPARED, "mass_1", "mass_2", "snr_H1", "snr_L1")},
         "nested": {**nested, "draws": len(order), "settings": json.loads(str(stored["settings"]))},
         "agreement": {"about the truth": agreement(analysis, around(analysis)), "draws": agreement(analysis, drawn)},

@@ -239,6 +239,26 @@ class _Mirrored(_Gaussian):
         return np.logaddexp(np.log(0.75) + both[0], np.log(0.25) + both[1])
 
 
+class _Distant(_Gaussian):
+    """The same, with the last parameter a distance, which is drawn from its conditional."""
+
+    prior = tmnre.Prior({**{name: tmnre.Uniform(0, 1) for name in "abc"}, "luminosity_distance": tmnre.Uniform(1, 5)})
+    redrawn, fast = ("c", "luminosity_distance"), ("c", "luminosity_distance")
+
+    def profile(self, stored, theta):
+        def log_l(distances):
+            u = self.prior.to_cube(theta.numpy())
+            near = [u.copy() for _ in range(distances.shape[1])]
+            for i, rows in enumerate(near):
+                rows[:, 3] = (distances[:, i] - 1) / 4
+            return np.stack([multivariate_normal.logpdf(rows, self.mean, self.covariance) for rows in near], axis=1)
+
+        return log_l
+
+    def __call__(self, stored, theta):
+        return self.profile(stored, theta)(theta[:, 3:].numpy())[:, 0]
+
+
 def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, **effort):
     rng = np.random.default_rng(seed)
     gaussian = gaussian or _Gaussian()
@@ -256,16 +276,16 @@ def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, **effort
     return Sampler(gaussian, region, learned, how, rng).run(u, rows, quiet, **(run or {}))
 
 
-@pytest.mark.parametrize("tries", [1, 8])
-def test_draws_and_evidence_of_a_known_gaussian(tries):
-    region = Box({name: (0.3, 0.8) for name in "abcd"})
-    draws = _sampled(region, tries=tries)
+@pytest.mark.parametrize(("gaussian", "tries"), [(_Gaussian(), 1), (_Gaussian(), 8), (_Distant(), 4)])
+def test_draws_and_evidence_of_a_known_gaussian(gaussian, tries):
+    region = Box({name: (0.3, 0.8) for name in gaussian.prior.names})
+    draws = _sampled(region, gaussian=gaussian, tries=tries)
     n = draws.record["effective_samples"]
     assert 400 < n <= 800
-    sd = 0.02
-    np.testing.assert_allclose(draws.theta.mean(0), _Gaussian.mean, atol=5 * sd / n**0.5)
+    sd, u = 0.02, gaussian.prior.to_cube(draws.theta)
+    np.testing.assert_allclose(u.mean(0), gaussian.mean, atol=5 * sd / n**0.5)
     # the relative error of a variance is sqrt(2 / n)
-    np.testing.assert_allclose(np.cov(draws.theta.T), _Gaussian.covariance, atol=5 * sd**2 * (2 / n) ** 0.5)
+    np.testing.assert_allclose(np.cov(u.T), gaussian.covariance, atol=5 * sd**2 * (2 / n) ** 0.5)
     # the likelihood is a density in u, all of it inside the region
     assert abs(draws.log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
     assert draws.record["at_walls"] == {} and draws.record["waveforms"] > 0
