@@ -120,6 +120,22 @@ def test_a_profile_is_the_likelihood_at_other_distances(case):
         np.testing.assert_allclose(found[:, i], likelihood(stored, moved), rtol=1e-6)
 
 
+def test_inner_products_on_the_nodes_are_exact_but_for_the_lightest():
+    simulator = _simulator("IMRPhenomPv2")
+    likelihood = Likelihood(simulator, np.zeros((2, len(simulator._triangle[0])), np.complex64))
+    theta = simulator.prior.sample(50, np.random.default_rng(0))
+    (column,) = simulator.prior.columns(("chirp_mass",))
+    theta[:, column] = np.linspace(24, 40, 50)
+    exact = likelihood.waveforms(theta)
+    likelihood.quadrature = True
+    quick = likelihood.waveforms(theta)
+    assert likelihood.agree(quick) and torch.equal(quick["h"], exact["h"])
+    atol = 1e-5 * float(exact["inner"].max())
+    torch.testing.assert_close(quick["inner"].double(), exact["inner"], rtol=0, atol=atol)
+    theta[:, column] = 20.1  # the band begins at 20
+    assert not likelihood.agree(likelihood.waveforms(theta))
+
+
 def test_kernels_draw_what_their_density_says():
     """A circle and a line: shares of cells against the density's integral, and an integral of one."""
     rng = np.random.default_rng(0)
@@ -208,6 +224,9 @@ class _Gaussian:
 
     def inner(self, h):
         return torch.zeros(len(h), 1)
+
+    def agree(self, stored):
+        return True
 
     def __call__(self, stored, theta):
         # the waveform has to be that of the parameters

@@ -67,6 +67,8 @@ class Course:
     length: dict[str, float] = field(default_factory=lambda: {"slow": 0.5, "fast": 0.5})
     """of steps, in units of differences of particles"""
     acceptance: dict[str, float] = field(default_factory=lambda: {"slow": 0.0, "fast": 0.0})
+    quadrature: bool = False
+    """whether inner products on the nodes are exact (see `likelihood`)"""
     waveforms: int = 0
     evaluations: int = 0
 

@@ -102,6 +102,7 @@ class Sampler:
         how = self.settings
         self.course = self._restored(begun) if begun else self._begin(u, rows, progress)
         course = self.course
+        self.likelihood.quadrature = course.quadrature
         with progress(desc="tempering", unit="sweep") as bar:
             while course.beta < 1 or course.left:
                 if course.left:
@@ -193,14 +194,16 @@ class Sampler:
         start = u[which[rows_of]].copy()
         start[:, moves.fast] = fast[rows_of]
         stored = rows.take(torch.from_numpy(which[rows_of]))
-        stored = {"h": stored["h"].clone(), "inner": self.likelihood.inner(stored["h"])}
+        quadrature = self.likelihood.agree(stored)
+        inner = stored["inner"].double() if quadrature else self.likelihood.inner(stored["h"])
+        stored = {"h": stored["h"].clone(), "inner": inner}
         log_q = moves.log_q(start, (*moves.slow, *moves.fast))
         population = Population(start, stored, moves.log_l(start, stored), log_q, which[rows_of])
         at_one = weights_at(apart, log_slow, 1.0)
         efficiency = float(effective_size(at_one) / len(at_one))
         variance = float(1 / effective_size(total) - 1 / len(total))
         course = Course(population, float(beta), float(log_z), variance, efficiency, len(total), [float(beta)])
-        course.evaluations = len(which)
+        course.evaluations, course.quadrature = len(which), quadrature
         return course
 
     def _log_volume(self) -> float:
