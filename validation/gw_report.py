@@ -87,7 +87,7 @@ def gw_nested() -> str:
             f"{exact['log_bayes_factor']:.2f} +- {exact['log_evidence_sd']:.2f}",
         ],
         [
-            "bilby, nautilus",
+            "bilby, dynesty",
             f"{nested['likelihood_calls']:,.0f} likelihood calls, a waveform each",
             round(nested["wall_s"]),
             f"{nested['log_bayes_factor']:.2f} +- {nested['log_bayes_factor_sd']:.2f}",
@@ -108,10 +108,11 @@ def gw_nested() -> str:
     return (
         f"{made(e)}\n\nAn IMRPhenomXPHM injection, {truth['mass_1']:.1f} + {truth['mass_2']:.1f} Msun at "
         f"{truth['luminosity_distance']:.0f} Mpc seen at {truth['theta_jn']:.1f} rad, signal-to-noise ratio "
-        f"{snr:.1f} in H1 and L1; fifteen parameters free. The defaults of gw/bbh against bilby's likelihood with the "
-        f"nested sampler nautilus ({sampler['n_live']} live points, {nested['draws']:,} draws worth "
-        f"{nested['effective']:,.0f}); distance marginalised, likelihood multi-banded, one process each, other work "
-        "beside. Calls outside the bounds of the component masses cost no waveform but are counted.\n\n"
+        f"{snr:.1f} in H1 and L1; fifteen parameters free. The defaults of gw/bbh against bilby with dynesty "
+        f"({sampler['nlive']} live points, {sampler['sample']}, naccept {sampler['naccept']} where bilby's default is "
+        f"60, dlogz {sampler['dlogz']}), which left {nested['draws']:,} draws; distance marginalised, likelihood "
+        "multi-banded, one process each. Calls outside the bounds of the component masses cost no waveform but are "
+        "counted.\n\n"
         + table(["", "evaluations", "wall s", "ln Bayes factor"], costs)
         + "\nJSD in nat over the fifteen 1-d marginals:\n\n"
         + table(["", "mean", "worst", "floor, mean"], jsds)
