@@ -1,6 +1,6 @@
 """GW150914 against the published samples, as they are and re-weighted to our data.
 
-    python validation/gw150914.py [--preset quick] [--seeds 0 1 2] [--runs DIR]
+    python validation/gw150914.py [--preset learned] [--seeds 0 1 2] [--runs DIR]
 
 Reference: the 8,400 samples of gwastro/pycbc-inference-paper under $TMNRE_DATA/gw.  They were drawn with a PSD and a
 segment of their own, so they are also re-weighted: each sample's likelihood by bilby for our PSD and our segment,
@@ -211,7 +211,7 @@ def reference(recipe) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--preset")
+    parser.add_argument("--preset", default="learned")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/validation"))
     options = parser.parse_args()
@@ -221,7 +221,7 @@ def main() -> None:
     for seed in options.seeds:
         settings = typed.parse(recipe, [f"--seed={seed}"], preset=options.preset)
         analysis = recipe.build(settings)
-        out = options.runs / f"gw150914-{options.preset or 'default'}-{seed}"
+        out = options.runs / f"gw150914-{options.preset}-{seed}"
         started = time.time()
         result = run.execute(
             analysis, out, config=typed.dump(settings), recipe="gw/gw150914", command=[], resume=out.exists()
@@ -252,7 +252,7 @@ def main() -> None:
             ours, theirs = (" ".join(f"{v:9.4g}" for v in row.get(k, ())) for k in ("ours", "reweighted"))
             print(f"{name:28s} {row['jsd_published']:.4f} {row['jsd_reweighted']:.4f}  {ours}  | {theirs}")
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"gw150914-{options.preset or 'default'}.json"
+    path = RESULTS / f"gw150914-{options.preset}.json"
     before = json.loads(path.read_text()) if path.exists() else []
     kept = [entry for entry in before if entry["seed"] not in options.seeds]
     path.write_text(json.dumps(sorted(kept + found, key=lambda entry: entry["seed"]), indent=1) + "\n")

@@ -1,6 +1,6 @@
 """The exact step of gw/bbh and gw/gw150914: joint draws against independent answers, learned marginals beside.
 
-    python validation/gw_exact.py [--preset quick] [--event] [--injections 1] [--runs DIR]
+    python validation/gw_exact.py [--event] [--injections 1] [--runs DIR]
 
 --event: GW150914 against the published samples, re-weighted by bilby's likelihood to our data (see gw150914.py).
 --injections: those of gw_injections.py, against its sampler, which starts from the whole last region and
@@ -81,7 +81,6 @@ def found(result: Result, learned: dict, samples: dict, weights: np.ndarray, ind
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--preset")
     parser.add_argument("--event", action="store_true")
     parser.add_argument("--injections", type=int, nargs="*", default=[])
     parser.add_argument("--particles", type=int, default=2000, help="of the independent sampler")
@@ -91,18 +90,18 @@ def main() -> None:
     recipe = find_recipe("gw/gw150914")
     if options.event:
         samples, weights, agreement = reference(recipe)
-        settings = typed.parse(recipe, ["--exact=true"], preset=options.preset)
-        result, learned = analysed(settings, recipe, options.runs / f"exact-gw150914-{options.preset or 'default'}")
+        settings = recipe.settings()
+        result, learned = analysed(settings, recipe, options.runs / "exact-gw150914")
         entry = found(result, learned, samples, weights, Samples(samples["psi"], weights).effective)
-        _store(f"GW150914 {options.preset or 'default'}", {**entry, **agreement})
+        _store("GW150914", {**entry, **agreement})
     for number in options.injections:
         truth, files = inject(number, recipe.settings(), options.runs / "injections")
         given = [f"--strain.{name.lower()}={path}" for name, path in files.items()]
-        settings = typed.parse(recipe, [*given, f"--seed={number}", "--exact=true"], preset=options.preset)
-        result, learned = analysed(settings, recipe, options.runs / f"exact-{options.preset or 'default'}-{number}")
+        settings = typed.parse(recipe, [*given, f"--seed={number}"])
+        result, learned = analysed(settings, recipe, options.runs / f"exact-{number}")
         samples, record = _independent(options, number, recipe.build(settings).analysis, result)
         entry = found(result, learned, samples, np.ones(len(samples["psi"])), options.particles)
-        _store(f"injection {number} {options.preset or 'default'}", {**entry, "truth": truth, "independent": record})
+        _store(f"injection {number}", {**entry, "truth": truth, "independent": record})
 
 
 def _independent(options: argparse.Namespace, number: int, analysis, result: Result):

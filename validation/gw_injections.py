@@ -1,6 +1,6 @@
 """Other binaries through the defaults of gw/gw150914, from strain files on: truth, and an exact sampler beside.
 
-    python validation/gw_injections.py [--injections 1 2 3] [--preset quick] [--exact PARTICLES]
+    python validation/gw_injections.py [--injections 1 2 3] [--preset learned] [--exact PARTICLES]
 
 Each injection is drawn from the recipe's prior, on condition of a network signal-to-noise ratio between 15 and 30;
 bilby injects it into noise of the event's PSD, and the strain is written as GWOSC does.  The exact posterior is
@@ -230,7 +230,7 @@ def against(result: Result, samples: dict[str, np.ndarray], independent: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--injections", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--preset")
+    parser.add_argument("--preset", default="learned")
     parser.add_argument("--exact", type=int, default=2000, metavar="PARTICLES")
     parser.add_argument("--sweeps", type=int, default=50)
     parser.add_argument("--runs", type=Path, default=Path("runs/validation"))
@@ -242,7 +242,7 @@ def main() -> None:
         given = [f"--strain.{name.lower()}={path}" for name, path in files.items()]
         settings = typed.parse(recipe, [*given, f"--seed={number}"], preset=options.preset)
         analysis = recipe.build(settings)
-        out = options.runs / f"injection-{options.preset or 'default'}-{number}"
+        out = options.runs / f"injection-{options.preset}-{number}"
         result = run.execute(
             analysis, out, config=typed.dump(settings), recipe="gw/gw150914", command=[], resume=out.exists()
         )

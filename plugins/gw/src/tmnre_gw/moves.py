@@ -78,7 +78,8 @@ class Moves:
             self._mirror(beta)
         if self.slow:
             proposal = self._stepped("slow", self.slow)
-            self._adapt("slow", self._exchange(beta, proposal, self._renewed(proposal)))
+            taken, still = self._exchange(beta, proposal, self._renewed(proposal))
+            self._adapt("slow", taken, still)
 
     def _mirror(self, beta: float) -> None:
         """One Metropolis step that looks at every binary from behind: theta_jn to pi - theta_jn, phi_jl to phi_jl + pi.
@@ -89,7 +90,7 @@ class Moves:
         proposal = population.u.copy()
         proposal[:, self.mirrored] = 1 - proposal[:, self.mirrored]
         proposal[:, self.turned] = (proposal[:, self.turned] + 0.5) % 1.0
-        taken = self._exchange(beta, proposal, self.likelihood.mirrored(population.stored))
+        taken, _ = self._exchange(beta, proposal, self.likelihood.mirrored(population.stored))
         self.course.acceptance["mirror"] = float(taken.mean())
 
     def _move(self, beta: float) -> None:
@@ -126,15 +127,17 @@ class Moves:
         beyond = (proposal - self.low) / width % np.where(self.wraps, 1.0, 2.0)
         return self.low + width * np.where(beyond > 1, 2 - beyond, beyond)
 
-    def _adapt(self, kind: str, taken: np.ndarray) -> None:
+    def _adapt(self, kind: str, taken: np.ndarray, most: float = 1.0) -> None:
+        """Lengthen or shorten steps of a kind; most: how many of no length at all would be taken."""
         if not self._jump:
             course = self.course
             course.acceptance[kind] = float(taken.mean())
-            course.length[kind] *= float(np.exp(course.acceptance[kind] - TARGET_ACCEPTANCE))
+            course.length[kind] *= float(np.exp(course.acceptance[kind] - TARGET_ACCEPTANCE * most))
 
-    def _exchange(self, beta: float, proposal: np.ndarray, stored: Tensors) -> np.ndarray:
+    def _exchange(self, beta: float, proposal: np.ndarray, stored: Tensors) -> tuple[np.ndarray, float]:
         """Accept or refuse the slow parameters of u (N, D), a symmetric proposal with its waveforms, the fast ones
-        integrated out; which were taken (N,).
+        integrated out; which were taken (N,), and how many would be of a proposal that changes nothing, as the
+        integrals are rough.
 
         Beside a new waveform and the old one each particle draws `tries` sets of the fast parameters, its own among
         those of the old one; the means of their weights estimate the two integrals without bias, and stand for them
@@ -142,7 +145,11 @@ class Moves:
         """
         rng, population, n = self.rng, self.course.population, len(proposal)
         kernels = Kernels.about(
-            population.u[:, self.around], self.wraps[self.around], [self.rough[i] for i in self.around], rng
+            population.u[:, self.around],
+            self._known(population.u),
+            self.wraps[self.around],
+            [self.rough[i] for i in self.around],
+            rng,
         )
         tries = self.tries if self.fast else 1
         here = [self._tried(beta, population.u, population.stored, kernels, own=i == 0) for i in range(tries)]
@@ -158,16 +165,17 @@ class Moves:
         where = torch.from_numpy(taken)
         for name, array in population.stored.items():
             array[where] = stored[name][where]
-        return taken
+        return taken, _repeated(weights[0])
 
     def _tried(
         self, beta: float, u: np.ndarray, stored: Tensors, kernels: Kernels, own: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """u (N, D) with fast parameters drawn anew, or its own, their ln L (N,), ln q (N,) and ln weight (N,)."""
+        known = self._known(u)
         if not own:
             u = u.copy()
-            u[:, self.around] = kernels.draw(len(u), self.rng)
-        log_drawn = kernels.log_density(u[:, self.around]) if self.around else np.zeros(len(u))
+            u[:, self.around] = kernels.draw(known, self.rng)
+        log_drawn = kernels.log_density(u[:, self.around], known) if self.around else np.zeros(len(u))
         profile = None
         if self.distance is not None:
             profile = self.likelihood.profile(stored, torch.from_numpy(self.simulator.prior.from_cube(u)))
@@ -178,6 +186,12 @@ class Moves:
         with np.errstate(invalid="ignore"):
             log_w = beta * log_l + (1 - beta) * log_q - log_drawn
         return u, log_l, log_q, np.where(np.isfinite(log_l), log_w, -np.inf)
+
+    def _known(self, u: np.ndarray) -> np.ndarray:
+        """What the fast parameters of u (N, D) may be linear in (N, p): the slow ones, circles as cosines and sines."""
+        slow, wraps = u[:, self.slow], self.wraps[self.slow]
+        turns = 2 * np.pi * slow[:, wraps]
+        return np.concatenate([slow[:, ~wraps], np.cos(turns), np.sin(turns)], axis=1)
 
     def _distance(self, beta: float, u: np.ndarray, profile: Profile, *, own: bool) -> tuple[np.ndarray, np.ndarray]:
         """u (N, D) with the distance drawn from its conditional, by even cells of the region's interval, or its own;
@@ -222,6 +236,16 @@ class Moves:
     def log_q(self, u: np.ndarray, columns: Sequence[int]) -> np.ndarray:
         """ln q (N,) of some columns of u (N, D)."""
         return sum((self.rough[column].log_density(u[:, column]) for column in columns), np.zeros(len(u)))
+
+
+def _repeated(log_w: np.ndarray) -> float:
+    """How often the mean of half of the weights exp(log_w) (K, N) would be taken for that of the others."""
+    if len(log_w) < 3:
+        return 1.0
+    half = len(log_w) // 2
+    fresh, own = np.logaddexp.reduce(log_w[1 : half + 1]), np.logaddexp.reduce(np.delete(log_w, range(1, half + 1), 0))
+    gain = fresh - np.log(half) - own + np.log(len(log_w) - half)
+    return float(np.exp(np.minimum(gain, 0)).mean())
 
 
 def _is_periodic(prior, name: str) -> bool:

@@ -27,14 +27,12 @@ class Settings(bbh.Settings):
     """GPS s of the trigger; the segment ends 2 s after it"""
     prior: PriorSettings = field(default_factory=PriorSettings)
     """prior"""
-    exact: bool = False
-    """after the last round draw from the exact posterior in its region: joint draws, evidence, sky map, bilby result"""
 
 
 recipe = Recipe(
     settings=Settings,
     build=bbh.build,
     papers=(GW150914, PEREGRINE, PHENOM_PV2, BILBY, GWOSC),
-    presets={"quick": bbh.QUICK, "gpu": bbh.GPU, "exact": {"exact": True}, "smoke": bbh.SMOKE},
-    summary="GW150914: marginal posteriors of all fifteen parameters from the public strain of Hanford and Livingston",
+    presets={"learned": bbh.LEARNED, "gpu": bbh.GPU, "smoke": bbh.SMOKE},
+    summary="GW150914: the posterior of all fifteen parameters from the public strain of Hanford and Livingston",
 )
