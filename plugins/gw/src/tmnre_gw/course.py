@@ -64,9 +64,11 @@ class Course:
     log_z_sd: float | None = None
     kept: list[tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]] = field(default_factory=list)
     """u (N, D), theta (N, D), ln L (N,) and derived quantities after some of the final sweeps"""
-    length: dict[str, float] = field(default_factory=lambda: {"slow": 0.5, "fast": 0.5})
+    length: dict[str, float] = field(default_factory=lambda: {"slow": 0.5, "fast": 0.5, "whole": 0.5})
     """of steps, in units of differences of particles"""
     acceptance: dict[str, float] = field(default_factory=lambda: {"slow": 0.0, "fast": 0.0})
+    still: float = 1.0
+    """how many proposals that change nothing would be taken, as integrals are rough"""
     quadrature: bool = False
     """whether inner products on the nodes are exact (see `likelihood`)"""
     waveforms: int = 0

@@ -27,6 +27,8 @@ CELLS = 64
 TARGET_ACCEPTANCE = 0.234
 MIRRORED = 0.25
 """share of the sweeps in which the binary is looked at from behind as well"""
+LEAST = 0.2
+"""share of the sweeps, at least, whose steps are of the slow parameters alone"""
 JUMP = 0.1
 """share of the steps that go all the way, from mode to mode"""
 
@@ -73,13 +75,18 @@ class Moves:
         """One new waveform a particle, at an inverse temperature."""
         self.course = course
         for _ in range(self.fast_moves if self.fast else 0):
-            self._move(beta)
+            self._move(beta, "fast", self.fast)
         if self.mirrored and self.rng.random() < MIRRORED:
             self._mirror(beta)
-        if self.slow:
+        if not self.slow:
+            return
+        # where the integrals are rough, steps of everything at once now and then
+        if self.rng.random() < max(course.still, LEAST):
             proposal = self._stepped("slow", self.slow)
-            taken, still = self._exchange(beta, proposal, self._renewed(proposal))
-            self._adapt("slow", taken, still)
+            taken, course.still = self._exchange(beta, proposal, self._renewed(proposal))
+            self._adapt("slow", taken, course.still)
+        else:
+            self._move(beta, "whole", [*self.slow, *self.fast])
 
     def _mirror(self, beta: float) -> None:
         """One Metropolis step that looks at every binary from behind: theta_jn to pi - theta_jn, phi_jl to phi_jl + pi.
@@ -93,15 +100,16 @@ class Moves:
         taken, _ = self._exchange(beta, proposal, self.likelihood.mirrored(population.stored))
         self.course.acceptance["mirror"] = float(taken.mean())
 
-    def _move(self, beta: float) -> None:
-        """One Metropolis step of the fast parameters of all particles."""
-        population, proposal = self.course.population, self._stepped("fast", self.fast)
-        log_l, log_q = self.log_l(proposal, population.stored), self.log_q(proposal, (*self.slow, *self.fast))
+    def _move(self, beta: float, kind: str, columns: list[int]) -> None:
+        """One Metropolis step of all particles, of the fast parameters or of all."""
+        population, proposal = self.course.population, self._stepped(kind, columns)
+        stored = population.stored if kind == "fast" else self._renewed(proposal)
+        log_l, log_q = self.log_l(proposal, stored), self.log_q(proposal, (*self.slow, *self.fast))
         self.course.evaluations += len(proposal)
         gain = beta * (log_l - population.log_l) + (1 - beta) * (log_q - population.log_q)
         taken = np.log(self.rng.random(len(proposal))) < gain
-        population.accept(taken, Population(proposal, population.stored, log_l, log_q, population.origin))
-        self._adapt("fast", taken)
+        population.accept(taken, Population(proposal, stored, log_l, log_q, population.origin))
+        self._adapt(kind, taken)
 
     def _stepped(self, kind: str, columns: list[int]) -> np.ndarray:
         """u (N, D) after a step along the difference of two particles, of the length of its kind; folded at edges.

@@ -51,7 +51,7 @@ class Sampling:
     final_sweeps: int = 80
     """new waveforms a particle at the end, of which the last three quarters are kept; where particles still resemble
     those that they descend from, up to four times as many go before"""
-    tries: int = 12
+    tries: int = 16
     """sets of the parameters that keep a waveform, tried with each new one"""
     fast_moves: int = 1
     """moves that keep the waveform, for each that makes a new one"""
