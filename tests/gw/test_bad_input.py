@@ -151,5 +151,5 @@ def test_the_good_files_run_to_the_end(command, tmp_path):
     """The command that every case above spoils; noise without a signal."""
     assert main(command) == 0
     out = tmp_path / "out"
-    assert (out / "posterior.h5").exists() and (out / "rounds" / "01" / "DONE").exists()
+    assert (out / "posterior.h5").exists() and (out / "learned" / "rounds" / "01" / "DONE").exists()
     assert {"triangle.png", "rounds.png", "training.png"} <= {path.name for path in (out / "figures").iterdir()}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tmnre import report
 from tmnre.analysis import Analysis
 from tmnre.files import read_json, write_json, write_text, write_whole
-from tmnre.procedure import Place, Procedure
+from tmnre.procedure import AfterAnalysis, Place, Procedure
 from tmnre.provenance import provenance
 from tmnre.result import Result
 
@@ -96,6 +96,8 @@ def steps(work: Analysis | Procedure, place: Place) -> Callable[[], Result]:
 
     Raises TypeError or ValueError, before anything is written, when the analysis does not fit together.
     """
+    if isinstance(work, AfterAnalysis):
+        place.rounds(work.analysis)
     return partial(work.run, place) if isinstance(work, Procedure) else place.rounds(work).run
 
 
