@@ -43,6 +43,8 @@ BILBY = (
     *("luminosity_distance", "theta_jn", "ra", "dec", "psi", "phase", "geocent_time"),
 )
 """bilby's parameters, in the order of a triangle"""
+STATE = 2
+"""number of what the sampler's state holds; one of another number is not gone on with"""
 EVERY_S = 60
 """seconds from one saved state of the sampler to the next"""
 
@@ -120,7 +122,7 @@ class ExactBinary(AfterAnalysis):
         likelihood = Likelihood(simulator, self.analysis.observation["strain"])
         single = {names[0]: marginal for names, marginal in learned.marginals.items() if len(names) == 1}
         rng = np.random.default_rng([self.seed, len(learned.rounds)])
-        of = json.dumps(learned.rounds[-1]["region"], sort_keys=True)
+        of = json.dumps([STATE, learned.rounds[-1]["region"]], sort_keys=True)
         unfinished = Unfinished(folder.with_name(f"{folder.name}-unfinished.pt"), of)
         with self._pool(place, likelihood) as pool:
             sampler = Sampler(likelihood, region, single, self.sampling, rng, pool)
