@@ -46,13 +46,13 @@ class Kernels:
         spread asks for (Silverman); slope and spread are those of differences of two particles, the spread by its
         median, as that of one mode."""
         other = rng.permutation(len(u))
-        apart, known_apart = _short(u - u[other], wraps), known - known[other]
+        apart, known_apart = short_way(u - u[other], wraps), known - known[other]
         ridge = 1e-6 * len(u) * np.eye(known.shape[1])
         slope = np.linalg.solve(known_apart.T @ known_apart + ridge, known_apart.T @ apart)
         some = rng.choice(len(u), min(CENTRES, len(u)), replace=False)
         m, d = len(some), u.shape[1]
         sd = (
-            np.median(np.abs(_short(apart - known_apart @ slope, wraps)), axis=0) / 0.954 + 1e-6
+            np.median(np.abs(short_way(apart - known_apart @ slope, wraps)), axis=0) / 0.954 + 1e-6
         )  # of copies, more than nothing
         width = sd / BIWEIGHT_SD * (4 / (d + 2) / m) ** (1 / (d + 4))
         return cls(u[some] - known[some] @ slope, slope, np.where(wraps, width.clip(max=0.5), width), wraps, rough)
@@ -85,6 +85,6 @@ class Kernels:
         return total.mean(1).astype(float)
 
 
-def _short(difference: np.ndarray, wraps: np.ndarray) -> np.ndarray:
+def short_way(difference: np.ndarray, wraps: np.ndarray) -> np.ndarray:
     """The short way round on circles."""
     return np.where(wraps, (difference + 0.5) % 1.0 - 0.5, difference)

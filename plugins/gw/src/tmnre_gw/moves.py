@@ -18,7 +18,7 @@ from tmnre.result import MarginalPosterior
 from tmnre.simulator import Tensors
 from tmnre_gw.course import Course, Population
 from tmnre_gw.histogram import Histogram
-from tmnre_gw.kernels import Kernels
+from tmnre_gw.kernels import Kernels, short_way
 from tmnre_gw.likelihood import Likelihood, Profile
 
 PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * np.pi), "psi": np.pi}
@@ -119,8 +119,7 @@ class Moves:
         rng, u = self.rng, self.course.population.u
         n = len(u)
         first, second = (rng.permutation(n) for _ in range(2))
-        difference = u[first] - u[second]
-        difference = np.where(self.wraps, (difference + 0.5) % 1.0 - 0.5, difference)[:, columns]
+        difference = short_way(u[first] - u[second], self.wraps)[:, columns]
         self._jump = rng.random() < JUMP
         if self._jump:
             factor = 1.0
