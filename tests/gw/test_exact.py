@@ -14,7 +14,7 @@ import tmnre
 from tmnre.region import Box
 from tmnre.result import MarginalPosterior
 from tmnre.rows import InMemory
-from tmnre_gw import exact, tempering
+from tmnre_gw import exact, moves, tempering
 from tmnre_gw.band import Band, Whitening
 from tmnre_gw.bilby_side import split_priors
 from tmnre_gw.detectors import Network
@@ -282,6 +282,24 @@ class _Distant(_Gaussian):
         return self.profile(stored, theta)(theta[:, 3:].numpy())[:, 0]
 
 
+class _Turned(_Gaussian):
+    """A phase that may be anything with a polarisation that goes with it, the way round that the orientation tells."""
+
+    prior = tmnre.Prior(
+        phase=tmnre.Uniform(0, 2 * np.pi), theta_jn=tmnre.Sine(), psi=tmnre.Uniform(0, np.pi), d=tmnre.Uniform(0, 1)
+    )
+    redrawn, slow, fast = ("psi", "d"), ("phase", "theta_jn"), ("psi", "d")
+    mean = np.full(4, 0.5)
+
+    def straight(self, theta):
+        u = self.prior.to_cube(theta)
+        v = (u[:, 2] + 2 * np.sign(np.cos(theta[:, 1])) * u[:, 0]) % 1.0
+        return np.stack([v, u[:, 1], u[:, 3]], axis=1)
+
+    def __call__(self, stored, theta):
+        return multivariate_normal.logpdf(self.straight(theta.numpy()), [0.4, 0.5, 0.5], 0.02**2 * np.eye(3))
+
+
 def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, **effort):
     rng = np.random.default_rng(seed)
     gaussian = gaussian or _Gaussian()
@@ -299,8 +317,21 @@ def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, **effort
     return Sampler(gaussian, region, learned, how, rng).run(u, rows, quiet, **(run or {}))
 
 
-@pytest.mark.parametrize(("gaussian", "tries"), [(_Gaussian(), 1), (_Gaussian(), 8), (_Distant(), 4)])
-def test_draws_and_evidence_of_a_known_gaussian(gaussian, tries):
+@pytest.mark.parametrize(
+    ("gaussian", "tries", "near"),
+    [
+        (_Gaussian(), 1, False),
+        (_Gaussian(), 8, False),
+        (_Gaussian(), 8, True),
+        (_Distant(), 4, False),
+        (_Distant(), 4, True),
+    ],
+)
+def test_draws_and_evidence_of_a_known_gaussian(gaussian, tries, near, monkeypatch):
+    """near: every step keeps the parameters that need no waveform near."""
+    if near:
+        monkeypatch.setattr(moves, "LEAST", 0.0)
+        monkeypatch.setattr(moves, "_repeated", lambda log_w: 0.0)
     region = Box({name: (0.3, 0.8) for name in gaussian.prior.names})
     draws = _sampled(region, gaussian=gaussian, tries=tries)
     n = draws.record["effective_samples"]
@@ -312,6 +343,23 @@ def test_draws_and_evidence_of_a_known_gaussian(gaussian, tries):
     # the likelihood is a density in u, all of it inside the region
     assert abs(draws.log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
     assert draws.record["at_walls"] == {} and draws.record["waveforms"] > 0
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_a_polarisation_goes_with_the_phase(near, monkeypatch):
+    if near:
+        monkeypatch.setattr(moves, "LEAST", 0.0)
+        monkeypatch.setattr(moves, "_repeated", lambda log_w: 0.0)
+    turned = _Turned()
+    draws = _sampled(Box({name: (0.0, 1.0) for name in turned.prior.names}), gaussian=turned, tries=8)
+    n = draws.record["effective_samples"]
+    assert n > 400
+    straight, phase = turned.straight(draws.theta), draws.theta[:, 0]
+    np.testing.assert_allclose(straight.mean(0), [0.4, 0.5, 0.5], atol=5 * 0.02 / n**0.5)
+    np.testing.assert_allclose(straight.std(0), 0.02, rtol=5 * (0.5 / n) ** 0.5)
+    # nothing is known of the phase
+    assert np.abs(np.mean(np.exp(1j * np.outer(phase, [1, 2])), axis=0)).max() < 5 * (0.5 / n) ** 0.5
+    assert abs(draws.log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
 
 
 @pytest.mark.parametrize("stop", [1, 9, 30])

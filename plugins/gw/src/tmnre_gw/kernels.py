@@ -1,9 +1,10 @@
-"""A density about particles, from which some parameters are drawn given the others, whatever they were before."""
+"""Densities from which some parameters are drawn given the others: about all particles, whatever they were before, or
+about each particle's own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class Kernels:
         """u (n, d), given known (n, p)."""
         n, (m, d) = len(known), self.centres.shape
         u = self.centres[rng.integers(m, size=n)] + known @ self.slope
-        u += self.width * (2 * rng.beta(3, 3, (n, d)) - 1)
+        u += self.width * _biweight((n, d), rng)
         u = np.where(self.wraps, u % 1.0, u)
         rough = np.flatnonzero(rng.random(n) < ROUGH)
         for column, histogram in enumerate(self.rough):
@@ -83,6 +84,45 @@ class Kernels:
                 t = (t + 0.5) % 1.0 - 0.5
             total *= (15 / 16 / width) * np.square((1 - np.square((t / width).astype("f4"))).clip(0))
         return total.mean(1).astype(float)
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """Kernels about one centre for each particle.
+
+    A centre that was drawn about a place is as likely as that place would be about the centre, so weights are those of
+    a density that is even everywhere.
+
+    centre (N, d) : of each particle
+    width (d,) : of a kernel to either side
+    wraps (d,) : columns that are circles
+    """
+
+    centre: np.ndarray
+    width: np.ndarray
+    wraps: np.ndarray
+
+    @classmethod
+    def about(cls, u: np.ndarray, width: np.ndarray, wraps: np.ndarray, rng: np.random.Generator) -> Nearby:
+        """Centres about u (N, d)."""
+        return cls(u + width * _biweight(u.shape, rng), width, wraps)
+
+    def moved(self, by: np.ndarray) -> Nearby:
+        """The same with every centre moved by (N, d)."""
+        return replace(self, centre=self.centre + by)
+
+    def draw(self, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """u (N, d) about the centres, whatever is known."""
+        u = self.centre + self.width * _biweight(self.centre.shape, rng)
+        return np.where(self.wraps, u % 1.0, u)
+
+    def log_density(self, u: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """The same for all (N,)."""
+        return np.zeros(len(u))
+
+
+def _biweight(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return 2 * rng.beta(3, 3, shape) - 1
 
 
 def short_way(difference: np.ndarray, wraps: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from tmnre.result import MarginalPosterior
 from tmnre.simulator import Tensors
 from tmnre_gw.course import Course, Population
 from tmnre_gw.histogram import Histogram
-from tmnre_gw.kernels import Kernels, short_way
+from tmnre_gw.kernels import Kernels, Nearby, short_way
 from tmnre_gw.likelihood import Likelihood, Profile
 
 PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * np.pi), "psi": np.pi}
@@ -29,6 +29,8 @@ MIRRORED = 0.25
 """share of the sweeps in which the binary is looked at from behind as well"""
 LEAST = 0.2
 """share of the sweeps, at least, whose steps are of the slow parameters alone"""
+NEAR = (0.3, 1.0)
+"""widths, of those of kernels about all particles, of kernels about one's own"""
 JUMP = 0.1
 """share of the steps that go all the way, from mode to mode"""
 
@@ -70,23 +72,38 @@ class Moves:
         # with a fixed phi_jl the binary from behind is another one
         self.mirrored = [] if "phi_jl" in self.simulator.fixed else _mirrored(prior, likelihood.slow)
         self.turned = prior.columns([name for name in ("phi_jl",) if name in names])
+        turns = prior.columns([name for name in ("psi", "phase", "theta_jn") if name in names])
+        whole = "phase" in likelihood.slow and "psi" in likelihood.fast and len(turns) == 3 and self.wraps[turns[0]]
+        self.turns = turns if whole else None
 
     def sweep(self, course: Course, beta: float) -> None:
         """One new waveform a particle, at an inverse temperature."""
-        self.course = course
+        self.course, population = course, course.population
         for _ in range(self.fast_moves if self.fast else 0):
-            self._move(beta, "fast", self.fast)
+            self._move(beta)
         if self.mirrored and self.rng.random() < MIRRORED:
             self._mirror(beta)
         if not self.slow:
             return
-        # where the integrals are rough, steps of everything at once now and then
+        # where the integrals are rough, steps that keep the fast parameters near now and then
+        kernels = self._kernels()
         if self.rng.random() < max(course.still, LEAST):
-            proposal = self._stepped("slow", self.slow)
-            taken, course.still = self._exchange(beta, proposal, self._renewed(proposal))
+            proposal = self._folded(self._step("slow", self.slow))
+            taken, course.still = self._exchange(beta, proposal, self._renewed(proposal), kernels, kernels)
             self._adapt("slow", taken, course.still)
         else:
-            self._move(beta, "whole", [*self.slow, *self.fast])
+            step = self._step("whole", [*self.slow, *self.around])
+            near = Nearby.about(
+                self._straight(population.u)[:, self.around],
+                kernels.width * self.rng.choice(NEAR),
+                kernels.wraps,
+                self.rng,
+            )
+            along = step[:, self.around].copy()
+            step[:, self.around] = 0
+            proposal = self._folded(step)
+            taken, _ = self._exchange(beta, proposal, self._renewed(proposal), near, near.moved(along))
+            self._adapt("whole", taken)
 
     def _mirror(self, beta: float) -> None:
         """One Metropolis step that looks at every binary from behind: theta_jn to pi - theta_jn, phi_jl to phi_jl + pi.
@@ -97,26 +114,27 @@ class Moves:
         proposal = population.u.copy()
         proposal[:, self.mirrored] = 1 - proposal[:, self.mirrored]
         proposal[:, self.turned] = (proposal[:, self.turned] + 0.5) % 1.0
-        taken, _ = self._exchange(beta, proposal, self.likelihood.mirrored(population.stored))
+        kernels = self._kernels()
+        taken, _ = self._exchange(beta, proposal, self.likelihood.mirrored(population.stored), kernels, kernels)
         self.course.acceptance["mirror"] = float(taken.mean())
 
-    def _move(self, beta: float, kind: str, columns: list[int]) -> None:
-        """One Metropolis step of all particles, of the fast parameters or of all."""
-        population, proposal = self.course.population, self._stepped(kind, columns)
-        stored = population.stored if kind == "fast" else self._renewed(proposal)
+    def _move(self, beta: float) -> None:
+        """One Metropolis step of all particles that keeps the waveforms."""
+        population, proposal = self.course.population, self._folded(self._step("fast", self.fast))
+        stored = population.stored
         log_l, log_q = self.log_l(proposal, stored), self.log_q(proposal, (*self.slow, *self.fast))
         self.course.evaluations += len(proposal)
         gain = beta * (log_l - population.log_l) + (1 - beta) * (log_q - population.log_q)
         taken = np.log(self.rng.random(len(proposal))) < gain
         population.accept(taken, Population(proposal, stored, log_l, log_q, population.origin))
-        self._adapt(kind, taken)
+        self._adapt("fast", taken)
 
-    def _stepped(self, kind: str, columns: list[int]) -> np.ndarray:
-        """u (N, D) after a step along the difference of two particles, of the length of its kind; folded at edges.
+    def _step(self, kind: str, columns: list[int]) -> np.ndarray:
+        """A step (N, D) of some columns along the difference of two particles, of the length of its kind.
 
         Of many columns each particle moves some only (ter Braak & Vrugt 2008), the further the fewer they are.
         """
-        rng, u = self.rng, self.course.population.u
+        rng, u = self.rng, self._straight(self.course.population.u)
         n = len(u)
         first, second = (rng.permutation(n) for _ in range(2))
         difference = short_way(u[first] - u[second], self.wraps)[:, columns]
@@ -127,12 +145,34 @@ class Moves:
             moves = rng.random(difference.shape) < rng.choice((0.25, 0.5, 1.0), (n, 1))
             many = np.maximum(moves.sum(1, keepdims=True), 1)
             factor = moves * self.course.length[kind] * (len(columns) / many) ** 0.5 * rng.gamma(4, 0.25, (n, 1))
-        proposal = u.copy()
+        step = np.zeros_like(u)
+        scatter = 1e-5 * (self.high - self.low)[columns] * rng.normal(size=difference.shape)
+        step[:, columns] = factor * difference + scatter
+        return step
+
+    def _folded(self, step: np.ndarray) -> np.ndarray:
+        """u (N, D) after a step, folded at edges."""
         width = self.high - self.low
-        scatter = 1e-5 * width[columns] * rng.normal(size=difference.shape)
-        proposal[:, columns] += factor * difference + scatter
-        beyond = (proposal - self.low) / width % np.where(self.wraps, 1.0, 2.0)
-        return self.low + width * np.where(beyond > 1, 2 - beyond, beyond)
+        beyond = (self._straight(self.course.population.u) + step - self.low) / width % np.where(self.wraps, 1.0, 2.0)
+        return self._bent(self.low + width * np.where(beyond > 1, 2 - beyond, beyond))
+
+    def _straight(self, u: np.ndarray) -> np.ndarray:
+        """u (N, D) with psi + s phase in place of psi, s the sign of cos theta_jn, where waveforms have a phase: of the
+        dominant harmonic seen along the axis data tell nothing else (Veitch et al. 2015)."""
+        return self._turned(u, 1)
+
+    def _bent(self, u: np.ndarray) -> np.ndarray:
+        """The way back."""
+        return self._turned(u, -1)
+
+    def _turned(self, u: np.ndarray, way: int) -> np.ndarray:
+        if self.turns is None:
+            return u.copy()
+        psi, phase, theta_jn = self.turns
+        sign = np.sign(np.cos(self.simulator.prior["theta_jn"].quantile(u[:, theta_jn])))
+        u = u.copy()
+        u[:, psi] = (u[:, psi] + way * 2 * sign * u[:, phase]) % 1.0  # the period of psi is half of that of the phase
+        return u
 
     def _adapt(self, kind: str, taken: np.ndarray, most: float = 1.0) -> None:
         """Lengthen or shorten steps of a kind; most: how many of no length at all would be taken."""
@@ -141,26 +181,38 @@ class Moves:
             course.acceptance[kind] = float(taken.mean())
             course.length[kind] *= float(np.exp(course.acceptance[kind] - TARGET_ACCEPTANCE * most))
 
-    def _exchange(self, beta: float, proposal: np.ndarray, stored: Tensors) -> tuple[np.ndarray, float]:
+    def _kernels(self) -> Kernels:
+        """About the particles as they are."""
+        u = self.course.population.u
+        return Kernels.about(
+            self._straight(u)[:, self.around],
+            self._known(u),
+            self.wraps[self.around],
+            [self.rough[i] for i in self.around],
+            self.rng,
+        )
+
+    def _exchange(
+        self,
+        beta: float,
+        proposal: np.ndarray,
+        stored: Tensors,
+        about_old: Kernels | Nearby,
+        about_new: Kernels | Nearby,
+    ) -> tuple[np.ndarray, float]:
         """Accept or refuse the slow parameters of u (N, D), a symmetric proposal with its waveforms, the fast ones
         integrated out; which were taken (N,), and how many would be of a proposal that changes nothing, as the
         integrals are rough.
 
-        Beside a new waveform and the old one each particle draws `tries` sets of the fast parameters, its own among
-        those of the old one; the means of their weights estimate the two integrals without bias, and stand for them
-        (Andrieu & Roberts 2009).  Then one of the sets is taken in proportion to its weight.
+        Beside a new waveform and the old one each particle draws `tries` sets of the fast parameters from kernels about
+        the new and the old, its own among those of the old one; the means of their weights estimate the two integrals
+        without bias, and stand for them (Andrieu & Roberts 2009), or for integrals over what is near (Liu, Liang & Wong
+        2000).  Then one of the sets is taken in proportion to its weight.
         """
         rng, population, n = self.rng, self.course.population, len(proposal)
-        kernels = Kernels.about(
-            population.u[:, self.around],
-            self._known(population.u),
-            self.wraps[self.around],
-            [self.rough[i] for i in self.around],
-            rng,
-        )
         tries = self.tries if self.fast else 1
-        here = [self._tried(beta, population.u, population.stored, kernels, own=i == 0) for i in range(tries)]
-        there = [self._tried(beta, proposal, stored, kernels) for _ in range(tries)]
+        here = [self._tried(beta, population.u, population.stored, about_old, own=i == 0) for i in range(tries)]
+        there = [self._tried(beta, proposal, stored, about_new) for _ in range(tries)]
         weights = [np.stack([part[3] for part in parts]) for parts in (here, there)]
         integrals = [np.logaddexp.reduce(w) for w in weights]
         with np.errstate(invalid="ignore"):  # a waveform of which no set is allowed
@@ -175,14 +227,16 @@ class Moves:
         return taken, _repeated(weights[0])
 
     def _tried(
-        self, beta: float, u: np.ndarray, stored: Tensors, kernels: Kernels, own: bool = False
+        self, beta: float, u: np.ndarray, stored: Tensors, kernels: Kernels | Nearby, own: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """u (N, D) with fast parameters drawn anew, or its own, their ln L (N,), ln q (N,) and ln weight (N,)."""
         known = self._known(u)
         if not own:
-            u = u.copy()
-            u[:, self.around] = kernels.draw(known, self.rng)
-        log_drawn = kernels.log_density(u[:, self.around], known) if self.around else np.zeros(len(u))
+            straight = self._straight(u)
+            straight[:, self.around] = kernels.draw(known, self.rng)
+            u = self._bent(straight)
+        straight = self._straight(u)[:, self.around]
+        log_drawn = kernels.log_density(straight, known) if self.around else np.zeros(len(u))
         profile = None
         if self.distance is not None:
             profile = self.likelihood.profile(stored, torch.from_numpy(self.simulator.prior.from_cube(u)))
