@@ -50,6 +50,9 @@ def files(tmp_path_factory):
     for name, grid in (("psd.txt", frequencies), ("narrow.txt", frequencies[30:200]), ("unsorted.txt", unsorted)):
         np.savetxt(folder / name, np.stack([grid, *[np.full(len(grid), level)] * 2], axis=1))
     np.savetxt(folder / "columns.txt", np.stack([frequencies, np.full(2049, level)], axis=1))
+    np.savetxt(folder / "amplitudes.txt", np.stack([frequencies, *[np.full(2049, level**0.5)] * 2], axis=1))
+    header = "Freq (Hz) LIGO_Hanford_PSD (1/Hz)"
+    np.savetxt(folder / "named.txt", np.stack([frequencies, *[np.full(2049, level)] * 2], axis=1), header=header)
     np.savetxt(folder / "negative.txt", np.stack([frequencies, *[np.full(2049, -level)] * 2], axis=1))
     return folder
 
@@ -87,6 +90,8 @@ BAD = {
     "PSD of words": (["--psd", "words.txt"], ["words.txt", "table of numbers"]),
     "PSD of bytes": (["--psd", "H1.hdf5"], ["H1.hdf5", "table of numbers"]),
     "PSD of one detector": (["--psd", "columns.txt"], ["columns.txt has 2 columns", "H1"]),
+    "PSD of amplitudes": (["--psd", "amplitudes.txt"], ["about 2e-23 1/Hz", "amplitude", "squared"]),
+    "PSD with one name": (["--psd", "named.txt"], ["named.txt has 3 columns", "names ['H1']"]),
     "PSD below zero": (["--psd", "negative.txt"], ["positive"]),
     "PSD out of order": (["--psd", "unsorted.txt"], ["unsorted.txt", "increase"]),
     "unknown detector": (["--detectors", "[H1, X9]"], ["unknown detector 'X9'"]),

@@ -35,6 +35,13 @@ def test_what_does_not_go_together_is_refused():
         build("--backend=ripple", "--workers=2")
 
 
+def test_ripple_is_cited_where_it_is_used():
+    recipe = find_recipe("gw/gw150914")
+    assert not recipe.also(recipe.settings())
+    (paper,) = recipe.also(recipe.settings(backend="ripple"))
+    assert "2302.05329" in paper
+
+
 @pytest.mark.skipif(importlib.util.find_spec("ripplegw") is None, reason="ripple is not installed")
 class TestInstalled:
     def test_aligned_and_precessing_binaries_are_lals(self):

@@ -71,3 +71,21 @@ def test_frames_are_read_through_gwpy(tmp_path):
     read = strain.read_strain(path, "H1", near_gps_s=START + 4.0)
     assert (read.start_gps_s, read.rate_hz) == (START, RATE)
     np.testing.assert_allclose(read.values, values)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Freq (Hz)\tLIGO_Hanford_PSD (1/Hz)\tLIGO_Livingston_PSD (1/Hz)\tVirgo_PSD (1/Hz)",
+        "Freq (Hz) LIGO_Hanford_PSD (1/Hz) LIGO_Livingston_PSD (1/Hz) Virgo_PSD (1/Hz)",
+        "f,H1,L1,V1",
+        "frequency H1_psd L1_psd V1_psd",
+        "Hz, H1 (Hanford), L1 (Livingston), V1 (Virgo)",
+    ],
+)
+def test_columns_of_a_psd_table_are_those_that_its_header_names(header, tmp_path):
+    f = np.arange(0, 600.0)
+    table = np.stack([f, *(np.full(len(f), n * 1e-46) for n in (1, 2, 3))], axis=1)
+    np.savetxt(tmp_path / "psd.dat", table, header=header)
+    found = strain.read_psd(tmp_path / "psd.dat", ["V1", "H1"], f[20:512])
+    np.testing.assert_allclose(found, [[3e-46] * 492, [1e-46] * 492], rtol=1e-12)

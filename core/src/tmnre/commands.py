@@ -138,7 +138,11 @@ def _execute(
 
     work = recipe.build(chosen)
     console = Console(known.quiet, known.json, known.log_file)
-    about = {"summary": recipe.summary, "papers": list(recipe.papers), "changed": changed(recipe, chosen)}
+    about = {
+        "summary": recipe.summary,
+        "papers": [*recipe.papers, *recipe.also(chosen)],
+        "changed": changed(recipe, chosen),
+    }
     how: dict[str, Any] = {
         "config": dump(chosen),
         "recipe": name,

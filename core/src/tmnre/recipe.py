@@ -21,6 +21,7 @@ class Recipe:
     build : settings -> Analysis, or a Procedure where there is more to do than the rounds of one; reads and checks
         every file, raises ValueError or OSError with what to do.
     papers : BibTeX entries.
+    also : settings -> BibTeX entries of what only some settings use.
     presets : {name: {dotted setting: value}}, changes against the defaults; "smoke" is the one `tmnre check` runs.
     """
 
@@ -29,3 +30,4 @@ class Recipe:
     papers: tuple[str, ...]
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     summary: str = ""
+    also: Callable[[Any], tuple[str, ...]] = lambda settings: ()

@@ -156,6 +156,7 @@ class Result:
 
     curves: training curve of each round, [{"step", "train", "validation", "member"}].
     extra: what else a procedure found, by name, in what JSON knows; written to summary.json.
+    checked: what simulations held out judge, where it is not these marginals.
     further_simulations: runs of a simulator beside those of `rounds`, by a procedure that has other uses for them.
     shown: names in the triangle figure, in order, where not all.
 
@@ -171,6 +172,7 @@ class Result:
     extra: Mapping[str, Any] = field(default_factory=dict)
     shown: tuple[str, ...] | None = None
     further_simulations: int = 0
+    checked: str = "the posterior"
 
     def __getitem__(self, names: str | tuple[str, ...]) -> MarginalPosterior:
         key = (names,) if isinstance(names, str) else tuple(names)
@@ -207,7 +209,7 @@ class Result:
         rest = len(p_of) - 1 if len(p_of) > MOST_ALONE else 0
         told = [min(p_of.items(), key=lambda found: found[1])] if rest else p_of.items()
         wrong = [
-            f"{name}{f' and {rest} more' * bool(rest)}: simulations held out say that the posterior is not right "
+            f"{name}{f' and {rest} more' * bool(rest)}: simulations held out say that {self.checked} is not right "
             f"(p = {p:.0e}{' at worst' * bool(rest)}); more steps or more simulations in the last round should mend it"
             for name, p in told
         ]

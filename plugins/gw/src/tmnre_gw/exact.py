@@ -170,7 +170,13 @@ class ExactBinary(AfterAnalysis):
         # its ratio is the likelihood over the evidence
         whole = replace(marginal((*joint, *also), log_l - record["log_bayes_factor"]), log_evidence=0.0)
         extra: dict[str, Any] = {"exact": record, "learned_against_exact": _apart(learned, marginals)}
-        return replace(learned, marginals={**marginals, whole.names: whole}, extra=extra, shown=joint)
+        return replace(
+            learned,
+            marginals={**marginals, whole.names: whole},
+            extra=extra,
+            shown=joint,
+            checked="the learned posterior, from which exact draws only begin,",
+        )
 
     def _write_products(self, result: Result, folder: Path, place: Place) -> None:
         record = result.extra["exact"]

@@ -43,6 +43,13 @@ PHENOM_XPHM = """@article{Pratten2021XPHM,
   journal = {Phys. Rev. D}, volume = {103}, pages = {104056}, year = {2021}, eprint = {2004.06503}
 }"""
 
+RIPPLE = """@article{Edwards2024Ripple,
+  author = {Edwards, Thomas D. P. and Wong, Kaze W. K. and Lam, Kelvin K. H. and Coogan, Adam and Foreman-Mackey, Daniel
+            and Isi, Maximiliano and Zimmerman, Aaron},
+  title = {Differentiable and hardware-accelerated waveforms for gravitational wave data analysis},
+  journal = {Phys. Rev. D}, volume = {110}, pages = {064028}, year = {2024}, eprint = {2302.05329}
+}"""
+
 OVERLAPPING = """@article{Alvey2023Overlapping,
   author = {Alvey, James and Bhardwaj, Uddipta and Nissanke, Samaya and Weniger, Christoph},
   title = {What to do when things get crowded? Scalable joint analysis of overlapping gravitational wave signals},

@@ -156,8 +156,8 @@ def read_psd(path: Path | str, detectors: Sequence[str], frequencies_hz: np.ndar
     """PSDs (detectors, F) in 1/Hz, interpolated to `frequencies_hz`.
 
     A text table: frequency in the first column, then one column a detector, in the order of the header line if that
-    names the sites (the catalogue's files), else in the order of `detectors`.  Raises FileNotFoundError or
-    ValueError.
+    names the sites or detectors (the catalogue's files do), else in the order of `detectors`.  Raises
+    FileNotFoundError or ValueError.
     """
     path = Path(path)
     if not path.is_file():
@@ -177,22 +177,35 @@ def read_psd(path: Path | str, detectors: Sequence[str], frequencies_hz: np.ndar
             f"PSD in {path} covers {grid[0]:g} to {grid[-1]:g} Hz, but the band is {frequencies_hz[0]:g} to "
             f"{frequencies_hz[-1]:g} Hz; narrow the band or take another PSD"
         )
-    return np.stack([np.interp(frequencies_hz, grid, table[:, c]) for c in columns])
+    psds = np.stack([np.interp(frequencies_hz, grid, table[:, c]) for c in columns])
+    if (typical := float(np.median(psds))) > LOUDEST_PSD:
+        hint = "these may be amplitude spectral densities (1/sqrt(Hz)), which must be squared" if typical < 1 else ""
+        raise ValueError(
+            f"PSD in {path} is about {typical:.1g} 1/Hz, expected about 1e-46, at most {LOUDEST_PSD:g}"
+            f"{'; ' * bool(hint)}{hint}"
+        )
+    return psds
 
 
+LOUDEST_PSD = 1e-36
+"""1/Hz; a thousand times that of initial detectors' worst, and far below any amplitude spectral density"""
 SITES = {"H1": "Hanford", "L1": "Livingston", "V1": "Virgo", "K1": "KAGRA"}
 
 
 def _psd_columns(path: Path, detectors: Sequence[str], width: int) -> list[int]:
     with path.open() as file:
         header = file.readline()
-    words = header.lstrip("# ").rstrip().split("\t")
-    if header.startswith("#") and any(site.lower() in header.lower() for site in SITES.values()):
-        named = {d: i for d in detectors for i, word in enumerate(words) if SITES.get(d, d).lower() in word.lower()}
+    names = {name.lower(): detector for detector, site in SITES.items() for name in (detector, site)}
+    names |= {detector.lower(): detector for detector in detectors}
+    words = re.findall(r"[a-z0-9]+", header.lower().replace("_", " "))
+    named = list(dict.fromkeys(names[word] for word in words if word in names))
+    if header.startswith("#") and named:
+        if len(named) != width - 1:
+            raise ValueError(f"PSD file {path} has {width} columns, but its header names {named} beside the frequency")
         missing = [d for d in detectors if d not in named]
         if missing:
-            raise ValueError(f"PSD file {path} has columns {words}, none for {missing}")
-        return [named[d] for d in detectors]
+            raise ValueError(f"PSD file {path} has columns of {named}, none for {missing}")
+        return [named.index(d) + 1 for d in detectors]
     if width != len(detectors) + 1:
         raise ValueError(
             f"PSD file {path} has {width} columns; expected frequency and one for each of {list(detectors)}"

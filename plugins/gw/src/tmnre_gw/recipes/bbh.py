@@ -17,7 +17,7 @@ from tmnre_gw.bilby_side import ALIGNED, QUADRUPOLE, Priors, design_psd, detecto
 from tmnre_gw.detectors import EARTH_RADIUS_S, Network
 from tmnre_gw.embedding import NETWORKS
 from tmnre_gw.exact import ExactBinary
-from tmnre_gw.papers import BILBY, GWOSC, PEREGRINE, PHENOM_PV2, PHENOM_XPHM
+from tmnre_gw.papers import BILBY, GWOSC, PEREGRINE, PHENOM_PV2, PHENOM_XPHM, RIPPLE
 from tmnre_gw.products import About
 from tmnre_gw.recipes.schedule import stages
 from tmnre_gw.simulator import BACKENDS, BinaryBlackHole
@@ -307,6 +307,11 @@ def _fixed(priors: Priors, gps: float) -> dict[str, float]:
     return {**fixed, **({"geocent_time": gps + priors.fixed["time"]} if "time" in priors.fixed else {})}
 
 
+def also(settings: Settings) -> tuple[str, ...]:
+    """Papers of what only some settings use."""
+    return (RIPPLE,) if settings.backend == "ripple" else ()
+
+
 SMOKE = {
     "schedule.waveforms": (400, 400),
     "schedule.steps": (20, 20),
@@ -330,6 +335,7 @@ recipe = Recipe(
     settings=Settings,
     build=build,
     papers=(PEREGRINE, PHENOM_PV2, PHENOM_XPHM, BILBY, GWOSC),
+    also=also,
     presets={
         "learned": LEARNED,
         "xphm": {

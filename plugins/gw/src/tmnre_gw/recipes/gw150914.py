@@ -33,6 +33,7 @@ recipe = Recipe(
     settings=Settings,
     build=bbh.build,
     papers=(GW150914, PEREGRINE, PHENOM_PV2, BILBY, GWOSC),
+    also=bbh.also,
     presets={"learned": bbh.LEARNED, "gpu": bbh.GPU, "smoke": bbh.SMOKE},
     summary="GW150914: the posterior of all fifteen parameters from the public strain of Hanford and Livingston",
 )
