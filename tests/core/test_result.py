@@ -137,6 +137,9 @@ def test_failed_calibration_is_a_warning():
     ]
     (warning,) = Result({("a",): gaussian()}, [{"coverage": coverage, "diagnostics": many}]).warnings
     assert warning.startswith("tarp g and 6 more: simulations held out") and "(p = 1e-09 at worst)" in warning
+    # marginals that are not those of the rounds are not judged by them; a procedure's own notes are told
+    apart = Result({("a",): gaussian()}, [{"coverage": coverage, "diagnostics": many}], checked="b", notes=["c: cut"])
+    assert apart.warnings == ["c: cut"]
     coverage["a"]["passed"] = True
     assert Result({("a",): gaussian()}, [{"coverage": coverage}]).warnings == []
 

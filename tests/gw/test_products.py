@@ -38,6 +38,7 @@ def test_a_run_leaves_joint_draws_evidence_and_a_sky_map(run):
     assert np.isfinite(exact["log_bayes_factor"]) and exact["waveforms"] > 0 and exact["importance_draws"] == 400
     # sixty particles are not worth four hundred draws, however often they are kept
     assert exact["effective_samples"] <= 60
+    assert "learned posterior" in summary["checked"]
     (few,) = [line for line in summary["warnings"] if "effective samples" in line]
     assert f"more: {exact['effective_samples']:.0f} effective samples, fewer than 400" in few
     with h5py.File(run / "posterior.h5") as file:

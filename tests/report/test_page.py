@@ -63,6 +63,26 @@ def test_a_procedure_shows_its_own_results_and_figures(procedure):
     assert page.count("data:image/png") == 3  # the triangle, the percentiles and its own
 
 
+def test_failed_checks_of_what_is_no_longer_shown_are_no_verdict(finished, tmp_path):
+    """Draws that only begin from a learned posterior are not judged by its calibration, but by the fit."""
+    exact = tmp_path / "exact"
+    shutil.copytree(finished, exact)
+    summary = json.loads((exact / "summary.json").read_text())
+    for check in (*summary["diagnostics"], *(c for c in summary["coverage"].values() if isinstance(c, dict))):
+        check["passed"] = True
+    summary["diagnostics"][0]["passed"], summary["warnings"] = False, []
+
+    def said() -> str:
+        (exact / "summary.json").write_text(json.dumps(summary))
+        return text(report.write(exact).read_text())
+
+    assert "1 of" in said() and "before using the posteriors" in said()
+    summary["checked"] = "what came before"
+    assert "checks failed, all of what came before." in said() and "before using the posteriors" not in said()
+    summary["goodness_of_fit"] = [{"name": "distortions y", "passed": False, "p_value": 1e-6, "numbers": {}}]
+    assert "before using the posteriors" in said()
+
+
 def test_the_page_of_a_run_that_goes_on(finished, tmp_path):
     going = tmp_path / "going"
     shutil.copytree(finished, going)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,7 +156,8 @@ class Result:
 
     curves: training curve of each round, [{"step", "train", "validation", "member"}].
     extra: what else a procedure found, by name, in what JSON knows; written to summary.json.
-    checked: what simulations held out judge, where it is not these marginals.
+    checked: what simulations held out judge, where it is not these marginals, whose warnings they are not then.
+    notes: further warnings, of a procedure.
     further_simulations: runs of a simulator beside those of `rounds`, by a procedure that has other uses for them.
     shown: names in the triangle figure, in order, where not all.
 
@@ -172,7 +173,8 @@ class Result:
     extra: Mapping[str, Any] = field(default_factory=dict)
     shown: tuple[str, ...] | None = None
     further_simulations: int = 0
-    checked: str = "the posterior"
+    checked: str = ""
+    notes: Sequence[str] = ()
 
     def __getitem__(self, names: str | tuple[str, ...]) -> MarginalPosterior:
         key = (names,) if isinstance(names, str) else tuple(names)
@@ -209,7 +211,7 @@ class Result:
         rest = len(p_of) - 1 if len(p_of) > MOST_ALONE else 0
         told = [min(p_of.items(), key=lambda found: found[1])] if rest else p_of.items()
         wrong = [
-            f"{name}{f' and {rest} more' * bool(rest)}: simulations held out say that {self.checked} is not right "
+            f"{name}{f' and {rest} more' * bool(rest)}: simulations held out say that the posterior is not right "
             f"(p = {p:.0e}{' at worst' * bool(rest)}); more steps or more simulations in the last round should mend it"
             for name, p in told
         ]
@@ -219,7 +221,7 @@ class Result:
             for check in last.get("goodness_of_fit", ())
             if not check["passed"]
         ]
-        return few + wrong + unlike + self._cut_off()
+        return few + (wrong if not self.checked else []) + unlike + self._cut_off() + list(self.notes)
 
     def _cut_off(self) -> list[str]:
         """Where data cut away half of a prior and more, and the posterior is nonetheless high at the prior's end."""

@@ -181,6 +181,7 @@ def summary(result: Result) -> dict[str, Any]:
         "diagnostics": last.get("diagnostics", []),
         "goodness_of_fit": last.get("goodness_of_fit", []),
         "warnings": result.warnings,
+        **({"checked": result.checked} if result.checked else {}),
         **result.extra,
     }
 

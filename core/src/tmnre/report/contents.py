@@ -24,7 +24,7 @@ from tmnre.result import MarginalPosterior, load_marginals
 STAGES = ("simulate", "prepare", "train", "evaluate")
 OWN = {
     *("parameters", "truth", "effective_samples", "simulations", "rounds", "coverage", "diagnostics"),
-    *("goodness_of_fit", "warnings"),
+    *("goodness_of_fit", "warnings", "checked"),
 }
 """keys of summary.json that the core writes; the rest is the recipe's own"""
 LARGEST_TEXT, LARGEST_FIGURE = 1 << 26, 1 << 25
@@ -56,6 +56,8 @@ def _contents(folder: Path, meta: Mapping[str, Any], config: str) -> dict[str, A
     last: Mapping[str, Any] = next((a["records"][-1] for a in reversed(analyses) if a["records"]), {})
     figures = list(_figures(folder))
     checks = list(_checks(summary or last))
+    checked, failed = str(summary.get("checked", "")), [check for check in checks if not check["passed"]]
+    aside = [check for check in failed if checked and verdicts.by_simulations(check)]
     warnings = [str(warning) for warning in summary.get("warnings", ())]
     return {
         "folder": folder.resolve().name,
@@ -74,7 +76,9 @@ def _contents(folder: Path, meta: Mapping[str, Any], config: str) -> dict[str, A
         "densities": _densities(folder, summary) if finished else [],
         "analyses": analyses,
         "checks": verdicts.grouped(checks),
-        "failed": sum(not check["passed"] for check in checks),
+        "failed": len(failed) - len(aside),
+        "aside": len(aside),
+        "checked": checked,
         "tested": len(checks),
         "warnings": warnings,
         "failures": [f for a in analyses for r in a["records"] for f in r.get("failures", ())][:5],

@@ -92,6 +92,12 @@ def grouped(checks: Iterable[Mapping[str, Any]]) -> list[Group]:
     return [group for group in groups if group.rows]
 
 
+def by_simulations(check: Mapping[str, Any]) -> bool:
+    """Whether a check judges posteriors by simulations whose truth is known."""
+    name = str(check.get("name", ""))
+    return any(name.startswith(kind.begins) for kind in KINDS if kind.begins != "distortions")
+
+
 def _levels(numbers: Mapping[str, Any]) -> list[dict[str, float]]:
     """[{"level", "inside", "low", "high"}] of a coverage check; empty for others."""
     return [

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,6 +45,8 @@ BILBY = (
 """bilby's parameters, in the order of a triangle"""
 STATE = 2
 """number of what the sampler's state holds; one of another number is not gone on with"""
+CUT = 0.01
+"""share of the posterior next to an edge of the region that is told to the reader"""
 EVERY_S = 60
 """seconds from one saved state of the sampler to the next"""
 
@@ -175,7 +177,8 @@ class ExactBinary(AfterAnalysis):
             marginals={**marginals, whole.names: whole},
             extra=extra,
             shown=joint,
-            checked="the learned posterior, from which exact draws only begin,",
+            checked="the learned posterior, from which exact draws only begin",
+            notes=at_edges(record["at_walls"]),
         )
 
     def _write_products(self, result: Result, folder: Path, place: Place) -> None:
@@ -199,6 +202,16 @@ class ExactBinary(AfterAnalysis):
                 detectors=about.detectors,
                 gps_s=about.trigger_gps_s,
             )
+
+
+def at_edges(shares: Mapping[str, float]) -> list[str]:
+    """Warnings of parameters whose posterior is cut off by the region, by their shares next to its edges."""
+    return [
+        f"{name}: {share:.0%} of the exact posterior lies next to an edge of the last region, which may have cut some "
+        f"of it off; more simulations or steps in the rounds would place the edge better"
+        for name, share in shares.items()
+        if share > CUT
+    ]
 
 
 def _apart(learned: Result, exact: dict[tuple[str, ...], MarginalPosterior]) -> dict[str, dict[str, float]]:
