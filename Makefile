@@ -44,6 +44,7 @@ validate: install
 	$(BIN)/python validation/gw150914.py
 	$(BIN)/python validation/gw_injections.py
 	$(BIN)/python validation/gw_exact.py --event --injections 1 2 3
+	$(BIN)/python validation/gw_events.py
 	$(BIN)/python validation/gw_nested.py --sample --runs $(RUNS)
 	$(BIN)/python validation/gw_nested.py --runs $(RUNS)
 	$(BIN)/python validation/gw_overlapping.py

@@ -46,11 +46,10 @@ def table(marginals, samples: dict[str, np.ndarray], weights: np.ndarray, indepe
     return rows
 
 
-def analysed(settings, recipe, out: Path) -> tuple[Result, dict]:
-    """The result of a run, done or to be done, and the learned marginals it began with."""
-    result = run.execute(
-        recipe.build(settings), out, config=typed.dump(settings), recipe="gw/gw150914", command=[], resume=out.exists()
-    )
+def analysed(name: str, settings, out: Path) -> tuple[Result, dict]:
+    """The result of a recipe's run, done or to be done, and the learned marginals it began with."""
+    work = find_recipe(name).build(settings)
+    result = run.execute(work, out, config=typed.dump(settings), recipe=name, command=[], resume=out.exists())
     return result, load_marginals(out / "learned" / "posterior.h5")
 
 
@@ -91,37 +90,40 @@ def main() -> None:
     if options.event:
         samples, weights, agreement = reference(recipe)
         settings = recipe.settings()
-        result, learned = analysed(settings, recipe, options.runs / "exact-gw150914")
+        result, learned = analysed("gw/gw150914", settings, options.runs / "exact-gw150914")
         entry = found(result, learned, samples, weights, Samples(samples["psi"], weights).effective)
-        _store("GW150914", {**entry, **agreement})
+        kept("GW150914", {**entry, **agreement})
     for number in options.injections:
         truth, files = inject(number, recipe.settings(), options.runs / "injections")
         given = [f"--strain.{name.lower()}={path}" for name, path in files.items()]
         settings = typed.parse(recipe, [*given, f"--seed={number}"])
-        result, learned = analysed(settings, recipe, options.runs / f"exact-{number}")
-        samples, record = _independent(options, number, recipe.build(settings).analysis, result)
+        result, learned = analysed("gw/gw150914", settings, options.runs / f"exact-{number}")
+        samples, record = independent(
+            *(options.runs / f"independent-{number}.npz", recipe.build(settings).analysis, result),
+            *(number, options.particles, options.sweeps),
+        )
         entry = found(result, learned, samples, np.ones(len(samples["psi"])), options.particles)
-        _store(f"injection {number}", {**entry, "truth": truth, "independent": record})
+        kept(f"injection {number}", {**entry, "truth": truth, "independent": record})
 
 
-def _independent(options: argparse.Namespace, number: int, analysis, result: Result):
+def independent(path: Path, analysis, result: Result, seed: int, particles: int, sweeps: int):
     """Samples of the independent sampler and how it fared; those of an earlier run, where there are."""
-    path = options.runs / f"independent-{number}.npz"
     if not path.exists():
         started = time.time()
         exact = Exact(analysis.simulator, analysis.observation["strain"])
         region = Box.from_dict(result.rounds[-1]["region"])
-        samples, record = exact.sample(region, np.random.default_rng(number), options.particles, options.sweeps)
+        samples, record = exact.sample(region, np.random.default_rng(seed), particles, sweeps)
         record["wall_s"] = round(time.time() - started)
         np.savez_compressed(path, record=json.dumps(record), **samples)
     stored = dict(np.load(path))
     return stored, json.loads(str(stored.pop("record")))
 
 
-def _store(name: str, entry: dict) -> None:
+def kept(name: str, entry: dict) -> None:
+    """Store one comparison beside those that are there."""
     RESULTS.mkdir(exist_ok=True)
-    kept = json.loads(STORED.read_text()) if STORED.exists() else {}
-    STORED.write_text(json.dumps({**kept, name: entry}, indent=1) + "\n")
+    others = json.loads(STORED.read_text()) if STORED.exists() else {}
+    STORED.write_text(json.dumps({**others, name: entry}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
