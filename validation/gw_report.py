@@ -26,8 +26,9 @@ def gw_exact() -> str:
     text = (
         "Draws from the exact posterior after the last round (`tmnre_gw.tempering`), against answers that know "
         "nothing of what was learned: of GW150914 the published samples, re-weighted by bilby's likelihood to our "
-        "data; of injections, and of mocks of other events with `gw/bbh` (`gw_events.py`), the sampler of `gw_injections.py`. JSD in nat over fifteen 1-d marginals; the floor is "
-        "that of the reference's size. Wall times are of cores shared with other work.\n\n" + table(head, rows)
+        "data; of injections, and of mocks of other events with `gw/bbh` (`gw_events.py`), the sampler of "
+        "`gw_injections.py`. JSD in nat over fifteen 1-d marginals; the floor is that of the reference's size. Wall "
+        "times are of cores shared with other work.\n\n" + table(head, rows)
     )
     for name, e in found.items():
         rows = [
