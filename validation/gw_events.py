@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import bilby
-import h5py
 import numpy as np
 from gw150914 import COMPARED
 from gw_exact import analysed, found, independent, kept
-from gw_injections import LENGTH_S, RATE_HZ
+from gw_injections import LENGTH_S, RATE_HZ, generator, write_strain
 from scipy.ndimage import uniform_filter1d
 
 from tmnre import settings as typed
@@ -73,17 +72,6 @@ def write_files(event: Event, settings, psds: Path, folder: Path) -> dict[str, f
         np.column_stack([table[:, 0], *(columns[detector] for detector in event.detectors)]),
         header="\t".join(["Freq (Hz)", *names]),
     )
-    generator = bilby.gw.WaveformGenerator(
-        duration=LENGTH_S,
-        sampling_frequency=RATE_HZ,
-        frequency_domain_source_model=bilby.gw.source.lal_binary_black_hole,
-        parameter_conversion=bilby.gw.conversion.convert_to_lal_binary_black_hole_parameters,
-        waveform_arguments={
-            "waveform_approximant": settings.approximant,
-            "reference_frequency": settings.reference_frequency_hz,
-            "minimum_frequency": 10.0,
-        },
-    )
     ifos = bilby.gw.detector.InterferometerList(list(event.detectors))
     for ifo in ifos:
         ifo.minimum_frequency, ifo.maximum_frequency = settings.f_min_hz, 1024.0
@@ -92,12 +80,10 @@ def write_files(event: Event, settings, psds: Path, folder: Path) -> dict[str, f
         )
     start = int(event.trigger_gps_s) - LENGTH_S // 2
     ifos.set_strain_data_from_power_spectral_densities(RATE_HZ, LENGTH_S, start)
-    ifos.inject_signal({**event.truth, "geocent_time": event.trigger_gps_s + 0.004}, waveform_generator=generator)
+    placed = {**event.truth, "geocent_time": event.trigger_gps_s + 0.004}
+    ifos.inject_signal(placed, waveform_generator=generator(settings))
     for ifo in ifos:
-        with h5py.File(folder / f"{ifo.name[0]}-{ifo.name}_GWOSC_4KHZ_R1-{start}-{LENGTH_S}.hdf5", "w") as file:
-            data = file.create_dataset("strain/Strain", data=ifo.strain_data.time_domain_strain)
-            data.attrs["Xstart"], data.attrs["Xspacing"] = start, 1 / RATE_HZ
-            file["meta/Detector"] = ifo.name
+        write_strain(ifo, folder / f"{ifo.name[0]}-{ifo.name}_GWOSC_4KHZ_R1-{start}-{LENGTH_S}.hdf5", start)
     m1, m2 = event.truth["mass_1"], event.truth["mass_2"]
     chirp_mass = float(bilby.gw.conversion.component_masses_to_chirp_mass(m1, m2))
     snr = sum(ifo.meta_data["optimal_SNR"] ** 2 for ifo in ifos) ** 0.5

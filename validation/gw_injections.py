@@ -41,15 +41,9 @@ RATE_HZ, LENGTH_S = 4096, 32
 SNR = (15.0, 30.0)
 
 
-def inject(number: int, settings: Settings, folder: Path) -> tuple[dict[str, float], dict[str, Path]]:
-    """Truth in bilby's parameters, and GWOSC files of H1 and L1 that hold it."""
-    p = settings.prior
-    priors = bilby.core.prior.PriorDict(
-        binary.default_priors(p.component_mass_msun, p.luminosity_distance_mpc, p.max_spin, 0.02)
-    )
-    bilby.core.utils.random.seed(number)
-    start = settings.trigger_gps_s - LENGTH_S / 2
-    generator = bilby.gw.WaveformGenerator(
+def generator(settings: Settings) -> bilby.gw.WaveformGenerator:
+    """bilby's, of signals that fill a file."""
+    return bilby.gw.WaveformGenerator(
         duration=LENGTH_S,
         sampling_frequency=RATE_HZ,
         frequency_domain_source_model=bilby.gw.source.lal_binary_black_hole,
@@ -60,6 +54,24 @@ def inject(number: int, settings: Settings, folder: Path) -> tuple[dict[str, flo
             "minimum_frequency": 10.0,
         },
     )
+
+
+def write_strain(ifo, path: Path, start: float) -> None:
+    """A detector's strain as GWOSC writes it."""
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("strain/Strain", data=ifo.strain_data.time_domain_strain)
+        data.attrs["Xstart"], data.attrs["Xspacing"] = start, 1 / RATE_HZ
+        file["meta/Detector"] = ifo.name
+
+
+def inject(number: int, settings: Settings, folder: Path) -> tuple[dict[str, float], dict[str, Path]]:
+    """Truth in bilby's parameters, and GWOSC files of H1 and L1 that hold it."""
+    p = settings.prior
+    priors = bilby.core.prior.PriorDict(
+        binary.default_priors(p.component_mass_msun, p.luminosity_distance_mpc, p.max_spin, 0.02)
+    )
+    bilby.core.utils.random.seed(number)
+    start = settings.trigger_gps_s - LENGTH_S / 2
     ifos = bilby.gw.detector.InterferometerList(list(settings.detectors))
     table = np.loadtxt(sources.psd_file(settings.event, settings.psd))
     for column, ifo in enumerate(ifos, start=1):
@@ -77,7 +89,7 @@ def inject(number: int, settings: Settings, folder: Path) -> tuple[dict[str, flo
         if not (low <= m2 <= m1 <= high):
             continue
         ifos.set_strain_data_from_power_spectral_densities(RATE_HZ, LENGTH_S, start)
-        ifos.inject_signal(truth, waveform_generator=generator)
+        ifos.inject_signal(truth, waveform_generator=generator(settings))
         snr = sum(ifo.meta_data["optimal_SNR"] ** 2 for ifo in ifos) ** 0.5
         if SNR[0] < snr < SNR[1]:
             break
@@ -85,10 +97,7 @@ def inject(number: int, settings: Settings, folder: Path) -> tuple[dict[str, flo
     files = {}
     for ifo in ifos:
         files[ifo.name] = folder / f"{ifo.name}-{number}.hdf5"
-        with h5py.File(files[ifo.name], "w") as file:
-            data = file.create_dataset("strain/Strain", data=ifo.strain_data.time_domain_strain)
-            data.attrs["Xstart"], data.attrs["Xspacing"] = start, 1 / RATE_HZ
-            file["meta/Detector"] = ifo.name
+        write_strain(ifo, files[ifo.name], start)
     truth["geocent_time"] -= settings.trigger_gps_s
     truth |= {"snr": float(snr), "mass_1": float(m1), "mass_2": float(m2)}
     return {name: float(value) for name, value in truth.items()}, files
