@@ -18,6 +18,7 @@ from tmnre_gw import exact, moves, tempering
 from tmnre_gw.band import Band, Whitening
 from tmnre_gw.bilby_side import split_priors
 from tmnre_gw.detectors import Network
+from tmnre_gw.harmonics import AnyPhase, HarmonicLikelihood
 from tmnre_gw.histogram import Histogram
 from tmnre_gw.injection import noise, sampled, whitened_signal
 from tmnre_gw.kernels import Kernels
@@ -164,6 +165,39 @@ def test_kernels_draw_what_their_density_says():
     assert chisquare(turned[some], mass[some] / mass[some].sum() * turned[some].sum()).pvalue < 1e-3
 
 
+def test_harmonics_are_the_waveform_at_any_phase():
+    """lal's whole waveform, ln L and derived quantities of it, from harmonics that were made at phase zero."""
+    simulator = _simulator("IMRPhenomXPHM")
+    theta = simulator.prior.sample(12, np.random.default_rng(4))
+    rows = torch.from_numpy(theta)
+    made = {k: torch.from_numpy(v) for k, v in simulator.simulate(theta, np.random.default_rng(0)).items()}
+    data = simulator.signal(made, rows)[0].numpy() + noise((2, made["h"].shape[2]), 3)[:, : len(simulator._triangle[0])]
+    plain, harmonic = Likelihood(simulator, data), HarmonicLikelihood(simulator, data)
+    assert "phase" in plain.slow and "phase" in harmonic.fast and HarmonicLikelihood.serves(simulator)
+    stored = harmonic.waveforms(theta)
+    orders, phase = torch.from_numpy(harmonic.orders), rows[:, simulator.prior.names.index("phase")]
+    for way, agrees in ((1, True), (-1, False)):
+        turn = torch.exp(way * 1j * phase[:, None] * orders).to(torch.complex64)
+        whole = torch.einsum("nm,nmap->nap", turn, stored["h"].view(12, 4, 2, -1))
+        assert bool(((whole - made["h"]).abs() < 1e-4 * made["h"].abs().max()).all()) == agrees
+    ours, theirs = harmonic(stored, rows), plain(made, rows)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+    for name, values in plain.derived_of(made, rows).items():
+        torch.testing.assert_close(harmonic.derived_of(stored, rows)[name], values, rtol=1e-4, atol=1e-4)
+    # the highest over distances
+    at, phases = harmonic.any_phase(stored, rows), np.linspace(0, 2 * np.pi, 7)
+    distances = np.geomspace(1, 1e5, 20_000)[None]
+    for k, angle in enumerate(phases):
+        profile = at.at(np.full(12, angle))
+        found = at.highest(phases, any_distance=True)[:, k]
+        np.testing.assert_allclose(found, profile(distances).max(1).clip(0), rtol=1e-3, atol=1e-3)
+        found = at.highest(phases, any_distance=False)[:, k]
+        np.testing.assert_allclose(found, profile(at.at_mpc[:, None])[:, 0], rtol=1e-9)
+    turned = harmonic.mirrored(stored)
+    direct = plain.mirrored(made)
+    np.testing.assert_allclose(harmonic(turned, rows), plain(direct, rows), atol=1e-4 * np.abs(theirs).max())
+
+
 @pytest.mark.parametrize("approximant", ["IMRPhenomPv2", "IMRPhenomXPHM"])
 def test_a_binary_from_behind_has_the_waveforms_of_its_parameters(approximant):
     """lal's of the other parameters, whatever spins and harmonics."""
@@ -212,7 +246,7 @@ class _Gaussian:
 
     prior = tmnre.Prior({name: tmnre.Uniform(0, 1) for name in "abcd"})
     redrawn, derived, constraints, fixed = ("c", "d"), ("sum",), {}, {}
-    slow, fast, marginal_phase = ("a", "b"), ("c", "d"), False
+    slow, fast, marginal_phase, draws_phase = ("a", "b"), ("c", "d"), False, False
     mean = np.array([0.4, 0.5, 0.6, 0.5])
     covariance = 0.02**2 * (0.3 * np.eye(4) + 0.7)
 
@@ -222,6 +256,9 @@ class _Gaussian:
 
     def derive(self, theta, stored=None):
         return {} if stored is None else {"sum": theta.sum(1)}
+
+    def derived_of(self, stored, theta):
+        return self.derive(theta, stored)
 
     def waveforms(self, theta, pool=None):
         return {"h": torch.from_numpy(theta[:, :2].copy()), "inner": torch.zeros(len(theta), 1)}
@@ -282,6 +319,43 @@ class _Distant(_Gaussian):
         return self.profile(stored, theta)(theta[:, 3:].numpy())[:, 0]
 
 
+class _Harmonic(_Gaussian):
+    """Two harmonics at a distance, the amplitudes of which turn and grow with the one parameter that is slow."""
+
+    prior = tmnre.Prior(
+        x=tmnre.Uniform(0, 1), phase=tmnre.Uniform(0, 2 * np.pi), luminosity_distance=tmnre.Uniform(1, 5)
+    )
+    redrawn, derived, slow, fast = ("luminosity_distance",), (), ("x", "phase"), ("luminosity_distance",)
+    orders, data = np.array([1, 2]), np.array([3.0 + 1.0j, 4.0j])
+
+    def derive(self, theta, stored=None):
+        return {}
+
+    def _columns(self, theta):
+        return {name: theta[:, i] for i, name in enumerate(self.prior.names)}
+
+    def waveforms(self, theta, pool=None):
+        return {"h": torch.from_numpy(theta[:, :1].copy()), "inner": torch.zeros(len(theta), 1)}
+
+    def any_phase(self, stored, theta):
+        x, distance = stored["h"][:, 0].numpy(), theta[:, 2].numpy()
+        s = np.stack([8 * np.exp(2j * x), 12 * np.exp(4j * x**2)], axis=1) / distance[:, None]
+        square = np.abs(s) ** 2
+        return AnyPhase(self.orders, s.conj() * self.data, square[:, :, None] * np.eye(2), distance)
+
+    def profile(self, stored, theta):
+        return self.any_phase(stored, theta).at(theta[:, 1].numpy())
+
+    def __call__(self, stored, theta):
+        return self.profile(stored, theta)(theta[:, 2:].numpy())[:, 0]
+
+
+class _AnyPhase(_Harmonic):
+    """The same, the phase among the fast parameters."""
+
+    slow, fast, draws_phase = ("x",), ("luminosity_distance", "phase"), True
+
+
 class _Turned(_Gaussian):
     """A phase that may be anything with a polarisation that goes with it, the way round that the orientation tells."""
 
@@ -300,7 +374,7 @@ class _Turned(_Gaussian):
         return multivariate_normal.logpdf(self.straight(theta.numpy()), [0.4, 0.5, 0.5], 0.02**2 * np.eye(3))
 
 
-def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, **effort):
+def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, harmonic=None, **effort):
     rng = np.random.default_rng(seed)
     gaussian = gaussian or _Gaussian()
     u = region.sample(simulations, rng)
@@ -314,7 +388,7 @@ def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, **effort
     effort = {"sweeps": 4, "final_sweeps": 48, "draws_per_waveform": 4, **effort}
     how = Sampling(particles=800, fast_moves=2, **effort)
     quiet = partial(tqdm, disable=True)
-    return Sampler(gaussian, region, learned, how, rng).run(u, rows, quiet, **(run or {}))
+    return Sampler(gaussian, region, learned, how, rng, harmonic=harmonic).run(u, rows, quiet, **(run or {}))
 
 
 @pytest.mark.parametrize(
@@ -360,6 +434,25 @@ def test_a_polarisation_goes_with_the_phase(near, monkeypatch):
     # nothing is known of the phase
     assert np.abs(np.mean(np.exp(1j * np.outer(phase, [1, 2])), axis=0)).max() < 5 * (0.5 / n) ** 0.5
     assert abs(draws.log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
+
+
+@pytest.mark.parametrize("harmonic", [None, _AnyPhase()])
+def test_harmonics_at_any_phase_and_distance(harmonic):
+    """Against sums over a grid; the likelihood in the prior's mean is the evidence."""
+    case = _Harmonic()
+    draws = _sampled(Box({n: (0.0, 1.0) for n in case.prior.names}), gaussian=case, harmonic=harmonic, tries=8)
+    middles = (np.arange(60) + 0.5) / 60
+    grid = torch.from_numpy(case.prior.from_cube(np.stack(np.meshgrid(*[middles] * 3), axis=-1).reshape(-1, 3)))
+    log_l = case(case.waveforms(grid.numpy()), grid)
+    log_evidence = np.logaddexp.reduce(log_l) - np.log(len(log_l))
+    assert abs(draws.log_evidence - log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
+    w, n = np.exp(log_l - log_l.max()), draws.record["effective_samples"]
+    assert n > 400
+    for what in (lambda x: x, lambda x: x**2, lambda x: np.exp(1j * x), lambda x: np.exp(2j * x)):
+        values = what(grid.numpy())
+        mean = (w[:, None] * values).sum(0) / w.sum()
+        sd = np.sqrt((w[:, None] * np.abs(values - mean) ** 2).sum(0) / w.sum())
+        assert (np.abs(what(draws.theta).mean(0) - mean) < 5 * sd / n**0.5 + 2e-3).all()
 
 
 @pytest.mark.parametrize("stop", [1, 9, 30])

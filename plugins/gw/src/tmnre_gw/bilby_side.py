@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,6 +104,8 @@ class Waveform:
     """
 
     UNIT = 1e-21
+    ORDERS = {"IMRPhenomXPHM": {1: ((2, 1),), 2: ((2, 2), (3, 2)), 3: ((3, 3),), 4: ((4, 4),)}}
+    """lal's modes of an approximant by their order m, where they can be had one by one"""
 
     def __init__(self, approximant: str, frequencies: np.ndarray, reference_frequency_hz: float) -> None:
         lal_sim = lalsimulation()
@@ -114,9 +116,14 @@ class Waveform:
             )
         self.approximant, self.reference_frequency_hz = approximant, reference_frequency_hz
         self.frequencies = np.asarray(frequencies, dtype=float)
+        self.orders = self.ORDERS.get(approximant, {})
 
-    def __call__(self, parameters: dict[str, float]) -> np.ndarray:
-        """(2, nodes) complex: plus and cross polarisation for chirp_mass, mass_ratio, spins, theta_jn and phase."""
+    def __call__(self, parameters: dict[str, float], modes: Sequence[tuple[int, int]] = ()) -> np.ndarray:
+        """(2, nodes) complex: plus and cross polarisation for chirp_mass, mass_ratio, spins, theta_jn and phase.
+
+        modes : (l, m) with m > 0, of which those of -m come along; none: all.
+        """
+        only = {"mode_array": [[ell, sign * m] for ell, m in modes for sign in (1, -1)]} if modes else {}
         nodes = lal.CreateREAL8Vector(len(self.frequencies))
         nodes.data = self.frequencies
         mass_1, mass_2 = chirp_mass_and_mass_ratio_to_component_masses(
@@ -139,6 +146,7 @@ class Waveform:
                 waveform_approximant=self.approximant,
                 reference_frequency=self.reference_frequency_hz,
                 frequencies=nodes,
+                **only,
                 catch_waveform_errors=False,
             )
         except RuntimeError:
@@ -150,6 +158,11 @@ class Waveform:
         """(N, 2, nodes) complex of parameters (N,), one by one."""
         rows = zip(*parameters.values(), strict=True)
         return np.stack([self(dict(zip(parameters, row, strict=True))) for row in rows])
+
+    def harmonics(self, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(N, orders, 2, nodes) complex of parameters (N,): the same from modes of one order each."""
+        rows = [dict(zip(parameters, row, strict=True)) for row in zip(*parameters.values(), strict=True)]
+        return np.array([[self(row, modes) for modes in self.orders.values()] for row in rows])
 
 
 def lalsimulation():

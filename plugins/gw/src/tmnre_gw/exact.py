@@ -33,6 +33,7 @@ from tmnre.inside import in_region
 from tmnre.result import weighted_quantile
 from tmnre.rounds import Rounds
 from tmnre.workers import processes
+from tmnre_gw.harmonics import HarmonicLikelihood
 from tmnre_gw.likelihood import Likelihood
 from tmnre_gw.products import About, bilby_result, sky_map_of, write_bilby
 from tmnre_gw.skyfigure import sky_figure
@@ -43,7 +44,7 @@ BILBY = (
     *("luminosity_distance", "theta_jn", "ra", "dec", "psi", "phase", "geocent_time"),
 )
 """bilby's parameters, in the order of a triangle"""
-STATE = 2
+STATE = 3
 """number of what the sampler's state holds; one of another number is not gone on with"""
 CUT = 0.01
 """share of the posterior next to an edge of the region that is told to the reader"""
@@ -121,13 +122,15 @@ class ExactBinary(AfterAnalysis):
         selection = rounds.store.select(rounds.store.shards(before_round=len(learned.rounds)), keep, sys.maxsize)
         if not len(selection.u):
             raise ValueError("the exact step starts from the last round's simulations, which the disk budget discarded")
-        likelihood = Likelihood(simulator, self.analysis.observation["strain"])
+        strain = self.analysis.observation["strain"]
+        likelihood = Likelihood(simulator, strain)
+        harmonic = HarmonicLikelihood(simulator, strain) if HarmonicLikelihood.serves(simulator) else None
         single = {names[0]: marginal for names, marginal in learned.marginals.items() if len(names) == 1}
         rng = np.random.default_rng([self.seed, len(learned.rounds)])
         of = json.dumps([STATE, learned.rounds[-1]["region"]], sort_keys=True)
         unfinished = Unfinished(folder.with_name(f"{folder.name}-unfinished.pt"), of)
-        with self._pool(place, likelihood) as pool:
-            sampler = Sampler(likelihood, region, single, self.sampling, rng, pool)
+        with self._pool(place, harmonic or likelihood) as pool:
+            sampler = Sampler(likelihood, region, single, self.sampling, rng, pool, harmonic)
             begun = unfinished.found(place.say)
             draws = sampler.run(
                 *(selection.u, rounds._rows(selection), place.progress), begun=begun, save=unfinished.keep

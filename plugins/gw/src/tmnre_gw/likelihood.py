@@ -58,6 +58,9 @@ class Likelihood:
     (`marginal_phase`) it is in neither.
     """
 
+    draws_phase = False
+    """whether there is `any_phase`"""
+
     def __init__(self, simulator: BinaryBlackHole, strain: np.ndarray) -> None:
         self.simulator, self.quadrature = simulator, False
         names = simulator.prior.names
@@ -107,19 +110,10 @@ class Likelihood:
 
     def products(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensor]:
         """<s, d> (N,) complex, at phase zero where it is integrated out, and <s, s> (N,)."""
-        simulator = self.simulator
-        p = simulator._columns(theta)
-        if self.marginal_phase:
-            p["phase"] = torch.zeros_like(p["phase"])
-        direction, arrival = simulator._arrival(p)
-        a = simulator._amplitudes(p, direction)
-        cycles = (arrival[..., None].float() * simulator._nodes.float()).mul_(2 * torch.pi)
-        # conj(h shift): the shift's conjugate goes with the data
-        turned = torch.complex(torch.cos(cycles), torch.sin(cycles)).mul_(self._filtered)
-        each = torch.einsum("nmp,ndp->ndm", stored["h"].conj(), turned).to(torch.complex128)
+        a, each = self.filtered(stored["h"], theta)
         overlap = (a.conj() * each).sum((1, 2))
-        if simulator.quadrupole:
-            overlap = overlap * torch.exp(-2j * p["phase"])
+        if self.simulator.quadrupole and not self.marginal_phase:
+            overlap = overlap * torch.exp(-2j * self.simulator._columns(theta)["phase"])
         inner = stored["inner"].double()
         if a.shape[2] == 1:
             square = (a[..., 0].abs() ** 2 * inner[..., 0]).sum(1)
@@ -128,6 +122,22 @@ class Likelihood:
             mixed = a[..., 0] ** 2 * inner[..., 0] + a[..., 1] ** 2 * inner[..., 1] + 2 * a.prod(-1) * inner[..., 2]
             square = mixed.sum(1)
         return overlap, square
+
+    def filtered(self, h: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Amplitudes (N, detectors, 1 or 2) of the polarisations, and <h_m, d> (N, detectors, M) of waveforms
+        h (N, M, P) at 1 Mpc that arrive as parameters theta (N, D) say."""
+        simulator = self.simulator
+        p = simulator._columns(theta)
+        direction, arrival = simulator._arrival(p)
+        cycles = (arrival[..., None].float() * simulator._nodes.float()).mul_(2 * torch.pi)
+        # conj(h shift): the shift's conjugate goes with the data
+        turned = torch.complex(torch.cos(cycles), torch.sin(cycles)).mul_(self._filtered)
+        each = torch.einsum("nmp,ndp->ndm", h.conj(), turned).to(torch.complex128)
+        return simulator._amplitudes(p, direction), each
+
+    def derived_of(self, stored: Tensors, theta: Tensor) -> Tensors:
+        """Derived quantities (N,) of parameters theta (N, D) with their waveforms."""
+        return self.simulator.derive(theta, stored)
 
     @staticmethod
     def mirrored(stored: Tensors) -> Tensors:

@@ -17,6 +17,7 @@ from tmnre.region import Box
 from tmnre.result import MarginalPosterior
 from tmnre.simulator import Tensors
 from tmnre_gw.course import Course, Population
+from tmnre_gw.harmonics import AnyPhase
 from tmnre_gw.histogram import Histogram
 from tmnre_gw.kernels import Kernels, Nearby, short_way
 from tmnre_gw.likelihood import Likelihood, Profile
@@ -24,6 +25,8 @@ from tmnre_gw.likelihood import Likelihood, Profile
 PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * np.pi), "psi": np.pi}
 CELLS = 64
 """of the distance"""
+PHASES = 256
+"""cells of the phase"""
 TARGET_ACCEPTANCE = 0.234
 MIRRORED = 0.25
 """share of the sweeps in which the binary is looked at from behind as well"""
@@ -68,7 +71,8 @@ class Moves:
         }
         known = "luminosity_distance"
         self.distance = names.index(known) if known in likelihood.fast else None
-        self.around = [column for column in self.fast if column != self.distance]
+        self.phase = names.index("phase") if likelihood.draws_phase else None
+        self.around = [column for column in self.fast if column not in (self.distance, self.phase)]
         # with a fixed phi_jl the binary from behind is another one
         self.mirrored = [] if "phi_jl" in self.simulator.fixed else _mirrored(prior, likelihood.slow)
         self.turned = prior.columns([name for name in ("phi_jl",) if name in names])
@@ -237,9 +241,15 @@ class Moves:
             u = self._bent(straight)
         straight = self._straight(u)[:, self.around]
         log_drawn = kernels.log_density(straight, known) if self.around else np.zeros(len(u))
-        profile = None
+        profile, theta = None, torch.from_numpy(self.simulator.prior.from_cube(u))
+        if self.phase is not None:
+            any_phase = self.likelihood.any_phase(stored, theta)
+            u, log_phase = self._phase(beta, u, any_phase, own=own)
+            log_drawn = log_drawn + log_phase
+            profile = any_phase.at(self.simulator.prior["phase"].quantile(u[:, self.phase]))
+        elif self.distance is not None:
+            profile = self.likelihood.profile(stored, theta)
         if self.distance is not None:
-            profile = self.likelihood.profile(stored, torch.from_numpy(self.simulator.prior.from_cube(u)))
             u, log_distance = self._distance(beta, u, profile, own=own)
             log_drawn = log_drawn + log_distance
         log_l, log_q = self.log_l(u, stored, profile), self.log_q(u, (*self.slow, *self.fast))
@@ -255,21 +265,36 @@ class Moves:
         return np.concatenate([slow[:, ~wraps], np.cos(turns), np.sin(turns)], axis=1)
 
     def _distance(self, beta: float, u: np.ndarray, profile: Profile, *, own: bool) -> tuple[np.ndarray, np.ndarray]:
-        """u (N, D) with the distance drawn from its conditional, by even cells of the region's interval, or its own;
-        and the log of its density (N,)."""
-        column, rng = self.distance, self.rng
-        low, width = self.low[column], (self.high - self.low)[column] / CELLS
-        middles = low + width * (np.arange(CELLS) + 0.5)
+        """u (N, D) with the distance drawn from its conditional, or its own; and the log of its density (N,)."""
+        middles = self._middles(self.distance, CELLS)
         log_p = beta * profile(self.simulator.prior["luminosity_distance"].quantile(middles)[None])
-        log_p = log_p + (1 - beta) * self.rough[column].log_density(middles)
+        return self._from_cells(
+            self.distance, log_p + (1 - beta) * self.rough[self.distance].log_density(middles), u, own
+        )
+
+    def _phase(self, beta: float, u: np.ndarray, any_phase: AnyPhase, *, own: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The same of the phase, given the distance that would fit best."""
+        middles = self._middles(self.phase, PHASES)
+        phases = self.simulator.prior["phase"].quantile(middles)
+        log_p = beta * any_phase.highest(phases, any_distance=self.distance is not None)
+        return self._from_cells(self.phase, log_p + (1 - beta) * self.rough[self.phase].log_density(middles), u, own)
+
+    def _middles(self, column: int, cells: int) -> np.ndarray:
+        return self.low[column] + (self.high - self.low)[column] * (np.arange(cells) + 0.5) / cells
+
+    def _from_cells(self, column: int, log_p: np.ndarray, u: np.ndarray, own: bool) -> tuple[np.ndarray, np.ndarray]:
+        """u (N, D) with one column drawn from even cells of the region's interval with log p (N, K), or its own; and
+        the log of its density (N,)."""
+        rng, cells = self.rng, log_p.shape[1]
+        low, width = self.low[column], (self.high - self.low)[column] / cells
         highest = log_p.max(1, keepdims=True)
         p = np.where(np.isfinite(highest), np.exp(log_p - np.where(np.isfinite(highest), highest, 0)), 1.0)
-        p = 0.99 * p / p.sum(1, keepdims=True) + 0.01 / CELLS
+        p = 0.99 * p / p.sum(1, keepdims=True) + 0.01 / cells
         if own:
-            cell = ((u[:, column] - low) / width).astype(int).clip(0, CELLS - 1)
+            cell = ((u[:, column] - low) / width).astype(int).clip(0, cells - 1)
         else:
             u = u.copy()
-            cell = (p.cumsum(1) < rng.random((len(u), 1))).sum(1).clip(max=CELLS - 1)
+            cell = (p.cumsum(1) < rng.random((len(u), 1))).sum(1).clip(max=cells - 1)
             u[:, column] = low + width * (cell + rng.random(len(u)))
         return u, np.log(p[np.arange(len(u)), cell] / width)
 
@@ -287,12 +312,19 @@ class Moves:
     def log_l(self, u: np.ndarray, stored: Tensors, profile: Profile | None = None) -> np.ndarray:
         """ln L (N,) inside the region, else -inf; of a profile in the distance, where there is one."""
         theta = torch.from_numpy(self.simulator.prior.from_cube(u.clip(0, 1)))
-        allowed = self.region.allows(self.simulator.derive(theta, stored))
+        allowed = self.region.allows(self.likelihood.derived_of(stored, theta))
         if profile is None:
             log_l = self.likelihood(stored, theta)
         else:
-            log_l = profile(theta[:, self.distance].numpy()[:, None])[:, 0]
+            log_l = profile(self._at_mpc(theta))[:, 0]
         return np.where(self.region.contains(u) & np.asarray(allowed), log_l, -np.inf)
+
+    def _at_mpc(self, theta: torch.Tensor) -> np.ndarray:
+        """Distances (N, 1)."""
+        names, name = self.simulator.prior.names, "luminosity_distance"
+        if name in names:
+            return theta[:, names.index(name), None].numpy()
+        return np.full((len(theta), 1), self.simulator.fixed[name])
 
     def log_q(self, u: np.ndarray, columns: Sequence[int]) -> np.ndarray:
         """ln q (N,) of some columns of u (N, D)."""

@@ -25,6 +25,7 @@ from tmnre.region import Box
 from tmnre.result import MarginalPosterior
 from tmnre.rows import InMemory, OnDisk
 from tmnre_gw.course import Course, Population
+from tmnre_gw.harmonics import HarmonicLikelihood
 from tmnre_gw.importance import effective_size, largest_step, log_largest, systematic, weights_at
 from tmnre_gw.likelihood import Likelihood
 from tmnre_gw.moves import Moves
@@ -70,7 +71,10 @@ class Draws:
 
 
 class Sampler:
-    """Sequential Monte Carlo of a likelihood in a region, seeded by stored simulations u (n, D) and their rows."""
+    """Sequential Monte Carlo of a likelihood in a region, seeded by stored simulations u (n, D) and their rows.
+
+    harmonic : the same likelihood with harmonics, where there are some; of them new waveforms are.
+    """
 
     def __init__(
         self,
@@ -80,11 +84,27 @@ class Sampler:
         settings: Sampling,
         rng: np.random.Generator,
         pool: Executor | None = None,
+        harmonic: HarmonicLikelihood | None = None,
     ) -> None:
+        self.harmonic = harmonic
         self.likelihood, self.region, self.settings, self.rng = likelihood, region, settings, rng
         self.simulator = likelihood.simulator
         self.names = self.simulator.prior.names
-        self.moves = Moves(likelihood, region, learned, rng, pool, tries=settings.tries, fast_moves=settings.fast_moves)
+        self.learned, self.pool = learned, pool
+        self.moves = self.seeding = self._moves(likelihood)
+
+    def _moves(self, likelihood: Likelihood) -> Moves:
+        how = self.settings
+        return Moves(
+            *(likelihood, self.region, self.learned, self.rng, self.pool), tries=how.tries, fast_moves=how.fast_moves
+        )
+
+    def _go_on_with(self, quadrature: bool) -> None:
+        """The likelihood that makes the new waveforms."""
+        self.likelihood.quadrature = quadrature
+        if quadrature and self.harmonic is not None:
+            self.likelihood = self.harmonic
+            self.moves = self._moves(self.harmonic)
 
     def run(
         self,
@@ -100,9 +120,9 @@ class Sampler:
         save: called after every sweep with what makes the state; begun: such a state, to go on from.
         """
         how = self.settings
-        self.course = self._restored(begun) if begun else self._begin(u, rows, progress)
-        course = self.course
-        self.likelihood.quadrature = course.quadrature
+        self.course = course = self._restored(begun) if begun else self._begin(u, rows, progress)
+        if begun:
+            self._go_on_with(course.quadrature)
         with progress(desc="tempering", unit="sweep") as bar:
             while course.beta < 1 or course.left:
                 if course.left:
@@ -171,7 +191,7 @@ class Sampler:
 
     def _begin(self, u: np.ndarray, rows: InMemory | OnDisk, progress) -> Course:
         """The first population, by importance sampling."""
-        how, rng, moves = self.settings, self.rng, self.moves
+        how, rng, moves = self.settings, self.rng, self.seeding
         parts = []
         with progress(total=len(u), desc="importance sampling", unit="waveform") as bar:
             for which in torch.arange(len(u)).split(ROWS_AT_ONCE):
@@ -195,15 +215,22 @@ class Sampler:
         start[:, moves.fast] = fast[rows_of]
         stored = rows.take(torch.from_numpy(which[rows_of]))
         quadrature = self.likelihood.agree(stored)
-        inner = stored["inner"].double() if quadrature else self.likelihood.inner(stored["h"])
-        stored = {"h": stored["h"].clone(), "inner": inner}
+        self._go_on_with(quadrature)
+        made = 0
+        if self.likelihood is self.harmonic:
+            stored = self.likelihood.waveforms(self.simulator.prior.from_cube(start), self.pool)
+            made = len(start)
+        else:
+            inner = stored["inner"].double() if quadrature else self.likelihood.inner(stored["h"])
+            stored = {"h": stored["h"].clone(), "inner": inner}
+        moves = self.moves
         log_q = moves.log_q(start, (*moves.slow, *moves.fast))
         population = Population(start, stored, moves.log_l(start, stored), log_q, which[rows_of])
         at_one = weights_at(apart, log_slow, 1.0)
         efficiency = float(effective_size(at_one) / len(at_one))
         variance = float(1 / effective_size(total) - 1 / len(total))
         course = Course(population, float(beta), float(log_z), variance, efficiency, len(total), [float(beta)])
-        course.evaluations, course.quadrature = len(which), quadrature
+        course.evaluations, course.quadrature, course.waveforms = len(which), quadrature, made
         return course
 
     def _log_volume(self) -> float:
@@ -224,7 +251,8 @@ class Sampler:
             return float(allowed.mean())
 
         # q is a density of the whole cube, so the fast parameters' box is counted already
-        slow = np.prod(self.moves.high[self.moves.slow] - self.moves.low[self.moves.slow])
+        moves = self.seeding
+        slow = np.prod(moves.high[moves.slow] - moves.low[moves.slow])
         return float(np.log(slow * share(self.region, everything=False) / share(whole, everything=True)))
 
     # what is left
@@ -234,7 +262,7 @@ class Sampler:
         population = self.course.population
         theta = torch.from_numpy(self.simulator.prior.from_cube(population.u))
         theta, log_l = self.likelihood.with_phase(population.stored, theta, self.rng)
-        derived = {k: v.numpy() for k, v in self.simulator.derive(theta, population.stored).items()}
+        derived = {k: v.numpy() for k, v in self.likelihood.derived_of(population.stored, theta).items()}
         return theta.numpy(), log_l, derived
 
     def _coordinates(self, chain: np.ndarray) -> np.ndarray:

@@ -1,0 +1,115 @@
+"""The exact likelihood where harmonics are known one by one, so that another phase costs no new waveform either.
+
+In the frame that precesses with the orbit a mode of order m goes as exp(i m phase), and turning back into the
+detectors' frame does not depend on the phase.  Signals are thus s = sum_m exp(i m phase) s_m, m = 1 to 4 for
+IMRPhenomXPHM, and
+
+    <s, d> = sum_m exp(-i m phase) <s_m, d>          <s, s> = sum_mn exp(i (n - m) phase) <s_m, s_n>
+
+lal gives the harmonics by leaving out all other modes, in 1.1 to 1.4 times the time of one whole waveform.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tmnre.simulator import Tensors
+from tmnre_gw.likelihood import Likelihood, Profile
+from tmnre_gw.simulator import BinaryBlackHole
+
+
+@dataclass(frozen=True)
+class AnyPhase:
+    """ln L of N signals at any phase and distance.
+
+    orders (M,); overlap (N, M) : <s_m, d>; square (N, M, M) : <s_m, s_n>; at_mpc (N,) : distances of both.
+    """
+
+    orders: np.ndarray
+    overlap: np.ndarray
+    square: np.ndarray
+    at_mpc: np.ndarray
+
+    def at(self, phases: np.ndarray) -> Profile:
+        """At one phase (N,) each."""
+        turn = np.exp(1j * phases[:, None] * self.orders)
+        overlap = (turn.conj() * self.overlap).sum(1).real
+        return Profile(overlap, np.einsum("nm,nmk,nk->n", turn.conj(), self.square, turn).real, self.at_mpc, False)
+
+    def highest(self, phases: np.ndarray, *, any_distance: bool) -> np.ndarray:
+        """ln L (N, K) at phases (K,), at the distance where it is highest, or where the signals are."""
+        turn = np.exp(1j * phases[:, None] * self.orders)
+        pairs = (turn.conj()[:, :, None] * turn[:, None]).reshape(len(phases), -1)
+        overlap = (self.overlap @ turn.conj().T).real
+        square = (self.square.reshape(len(self.square), -1) @ pairs.T).real
+        return overlap.clip(0) ** 2 / (2 * square) if any_distance else overlap - 0.5 * square
+
+
+class HarmonicLikelihood(Likelihood):
+    """`Likelihood` with the phase among the fast parameters; its waveforms are
+
+    "h" (N, 2 M, P): h+ and hx of every harmonic at phase zero, and "gram" (N, detectors, 2 M, 2 M): their inner
+    products, by quadrature on the nodes.
+    """
+
+    draws_phase = True
+
+    def __init__(self, simulator: BinaryBlackHole, strain: np.ndarray) -> None:
+        super().__init__(simulator, strain)
+        self.orders = np.array(list(simulator.waveform.orders))
+        self.slow = tuple(name for name in self.slow if name != "phase")
+        self.fast = (*self.fast, "phase")
+        self.quadrature = True
+
+    @staticmethod
+    def serves(simulator: BinaryBlackHole) -> bool:
+        """Whether the phase is free and the simulator's waveforms come apart."""
+        return "phase" in simulator.prior.names and bool(getattr(simulator.waveform, "orders", None))
+
+    def polarisations(self, theta: np.ndarray) -> dict[str, np.ndarray]:
+        simulator = self.simulator
+        parameters = {name: np.full(len(theta), value) for name, value in simulator.fixed.items()}
+        parameters |= dict(zip(simulator.prior.names, theta.T, strict=True))
+        h = simulator.waveform.harmonics({**parameters, "phase": np.zeros(len(theta))})
+        h = h.reshape(len(theta), -1, h.shape[-1])
+        gram = np.stack([(h.conj() * w) @ h.swapaxes(1, 2) for w in simulator._quadrature], axis=1)
+        return {"h": h.astype(np.complex64), "gram": gram.astype(np.complex64)}
+
+    def any_phase(self, stored: Tensors, theta: Tensor) -> AnyPhase:
+        """ln L of parameters theta (N, D) with their waveforms, at any phase and distance."""
+        parts = [
+            [part.numpy() for part in self._harmonics({k: v[rows] for k, v in stored.items()}, theta[rows])]
+            for rows in torch.arange(len(theta)).split(1024)
+        ]
+        overlap, square = (np.concatenate(part) for part in zip(*parts, strict=True))
+        distance = self.simulator._columns(theta)["luminosity_distance"].numpy()
+        return AnyPhase(self.orders, overlap, square, distance)
+
+    def _harmonics(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensor]:
+        a, each = self.filtered(stored["h"], theta)
+        a = a.to(torch.complex128)
+        n, detectors, m = *each.shape[:2], len(self.orders)
+        overlap = torch.einsum("nda,ndma->nm", a.conj(), each.view(n, detectors, m, 2))
+        gram = stored["gram"].to(torch.complex128).view(n, detectors, m, 2, m, 2)
+        return overlap, torch.einsum("nda,ndmakb,ndb->nmk", a.conj(), gram, a)
+
+    def profile(self, stored: Tensors, theta: Tensor) -> Profile:
+        return self.any_phase(stored, theta).at(self.simulator._columns(theta)["phase"].numpy())
+
+    def derived_of(self, stored: Tensors, theta: Tensor) -> Tensors:
+        turn = torch.exp(1j * self.simulator._columns(theta)["phase"][:, None] * torch.from_numpy(self.orders))
+        n, m = len(theta), len(self.orders)
+        gram = stored["gram"].to(torch.complex128).view(n, -1, m, 2, m, 2)
+        product = torch.einsum("nm,ndmakb,nk->ndab", turn.conj(), gram, turn)
+        mixed = product[..., 0, 1].conj()
+        inner = torch.stack([product[..., 0, 0].real, product[..., 1, 1].real, mixed.real, mixed.imag], dim=-1)
+        return self.simulator.derive(theta, {"inner": inner})
+
+    @staticmethod
+    def mirrored(stored: Tensors) -> Tensors:
+        signs = torch.tensor([1.0, -1.0]).repeat(stored["h"].shape[1] // 2)
+        return {"h": stored["h"] * signs[:, None], "gram": stored["gram"] * signs[:, None] * signs}
