@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tmnre.simulator import Tensors
-from tmnre_gw.likelihood import Likelihood, Profile
+from tmnre_gw.likelihood import Likelihood, Profile, in_parts
 from tmnre_gw.simulator import BinaryBlackHole
 
 
@@ -52,8 +52,8 @@ class AnyPhase:
 class HarmonicLikelihood(Likelihood):
     """`Likelihood` with the phase among the fast parameters; its waveforms are
 
-    "h" (N, 2 M, P): h+ and hx of every harmonic at phase zero, and "gram" (N, detectors, 2 M, 2 M): their inner
-    products, by quadrature on the nodes.
+    "h" (N, 2 M, P): h+ and hx of every harmonic at phase zero, and "gram" (N, detectors, 4, M M): their inner products
+    by quadrature on the nodes, polarisation by polarisation and harmonic by harmonic.
     """
 
     draws_phase = True
@@ -75,41 +75,41 @@ class HarmonicLikelihood(Likelihood):
         parameters = {name: np.full(len(theta), value) for name, value in simulator.fixed.items()}
         parameters |= dict(zip(simulator.prior.names, theta.T, strict=True))
         h = simulator.waveform.harmonics({**parameters, "phase": np.zeros(len(theta))})
-        h = h.reshape(len(theta), -1, h.shape[-1])
-        gram = np.stack([(h.conj() * w) @ h.swapaxes(1, 2) for w in simulator._quadrature], axis=1)
-        return {"h": h.astype(np.complex64), "gram": gram.astype(np.complex64)}
+        n, m = h.shape[:2]
+        h = torch.from_numpy(h.reshape(n, 2 * m, -1))
+        gram = torch.stack([(h.conj() * w) @ h.mT for w in torch.from_numpy(simulator._quadrature)], dim=1)
+        gram = gram.view(n, -1, m, 2, m, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, -1, 4, m * m)
+        return {"h": h.to(torch.complex64).numpy(), "gram": gram.to(torch.complex64).numpy()}
 
     def any_phase(self, stored: Tensors, theta: Tensor) -> AnyPhase:
         """ln L of parameters theta (N, D) with their waveforms, at any phase and distance."""
-        parts = [
-            [part.numpy() for part in self._harmonics({k: v[rows] for k, v in stored.items()}, theta[rows])]
-            for rows in torch.arange(len(theta)).split(1024)
-        ]
-        overlap, square = (np.concatenate(part) for part in zip(*parts, strict=True))
+        overlap, square = in_parts(self._harmonics, stored, theta)
         distance = self.simulator._columns(theta)["luminosity_distance"].numpy()
         return AnyPhase(self.orders, overlap, square, distance)
 
     def _harmonics(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensor]:
         a, each = self.filtered(stored["h"], theta)
-        a = a.to(torch.complex128)
         n, detectors, m = *each.shape[:2], len(self.orders)
-        overlap = torch.einsum("nda,ndma->nm", a.conj(), each.view(n, detectors, m, 2))
-        gram = stored["gram"].to(torch.complex128).view(n, detectors, m, 2, m, 2)
-        return overlap, torch.einsum("nda,ndmakb,ndb->nmk", a.conj(), gram, a)
+        overlap = (a[:, :, None] * each.view(n, detectors, m, 2)).sum((1, 3))
+        both = (a[..., :, None] * a[..., None, :]).reshape(n, 1, -1)
+        square = both.to(torch.complex64) @ stored["gram"].view(n, -1, m * m)
+        return overlap, square.to(torch.complex128).view(n, m, m)
 
     def profile(self, stored: Tensors, theta: Tensor) -> Profile:
         return self.any_phase(stored, theta).at(self.simulator._columns(theta)["phase"].numpy())
 
     def derived_of(self, stored: Tensors, theta: Tensor) -> Tensors:
+        n, gram = len(theta), stored["gram"]
         turn = torch.exp(1j * self.simulator._columns(theta)["phase"][:, None] * torch.from_numpy(self.orders))
-        n, m = len(theta), len(self.orders)
-        gram = stored["gram"].to(torch.complex128).view(n, -1, m, 2, m, 2)
-        product = torch.einsum("nm,ndmakb,nk->ndab", turn.conj(), gram, turn)
-        mixed = product[..., 0, 1].conj()
-        inner = torch.stack([product[..., 0, 0].real, product[..., 1, 1].real, mixed.real, mixed.imag], dim=-1)
+        pairs = (turn.conj()[:, :, None] * turn[:, None]).reshape(n, -1, 1).to(torch.complex64)
+        plus, mixed, _, cross = (gram.flatten(1, 2) @ pairs).view(gram.shape[:3]).unbind(-1)
+        inner = torch.stack([plus.real, cross.real, mixed.real, -mixed.imag], dim=-1)
         return self.simulator.derive(theta, {"inner": inner})
 
     @staticmethod
     def mirrored(stored: Tensors) -> Tensors:
         signs = torch.tensor([1.0, -1.0]).repeat(stored["h"].shape[1] // 2)
-        return {"h": stored["h"] * signs[:, None], "gram": stored["gram"] * signs[:, None] * signs}
+        return {
+            "h": stored["h"] * signs[:, None],
+            "gram": stored["gram"] * torch.tensor([1.0, -1.0, -1.0, 1.0])[:, None],
+        }

@@ -16,6 +16,7 @@ and drawn from its conditional, a von Mises distribution, at the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ from tmnre_gw.simulator import BinaryBlackHole
 
 CHUNK = 250
 """waveforms of one task of a worker"""
+AT_ONCE = 1024
+"""likelihoods of one batch"""
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,9 @@ class Likelihood:
         p = simulator._columns(theta)
         direction, arrival = simulator._arrival(p)
         cycles = (arrival[..., None].float() * simulator._nodes.float()).mul_(2 * torch.pi)
-        # conj(h shift): the shift's conjugate goes with the data
-        turned = torch.complex(torch.cos(cycles), torch.sin(cycles)).mul_(self._filtered)
-        each = torch.einsum("nmp,ndp->ndm", h.conj(), turned).to(torch.complex128)
+        # the shift goes with the data, and what is conjugated is the sum
+        turned = torch.complex(torch.cos(cycles), -torch.sin(cycles)).mul_(self._filtered.conj())
+        each = torch.einsum("nmp,ndp->ndm", h, turned).conj().to(torch.complex128)
         return simulator._amplitudes(p, direction), each
 
     def derived_of(self, stored: Tensors, theta: Tensor) -> Tensors:
@@ -158,11 +161,7 @@ class Likelihood:
 
     def profile(self, stored: Tensors, theta: Tensor) -> Profile:
         """ln L of parameters theta (N, D) with their waveforms at any distance."""
-        parts = [
-            [part.numpy() for part in self.products({k: v[rows] for k, v in stored.items()}, theta[rows])]
-            for rows in torch.arange(len(theta)).split(2048)
-        ]
-        overlap, square = (np.concatenate(part) for part in zip(*parts, strict=True))
+        overlap, square = in_parts(self.products, stored, theta)
         distance = self.simulator._columns(theta)["luminosity_distance"].numpy()
         return Profile(np.abs(overlap) if self.marginal_phase else overlap.real, square, distance, self.marginal_phase)
 
@@ -176,6 +175,16 @@ class Likelihood:
         theta = theta.clone()
         theta[:, self.simulator.prior.names.index("phase")] = torch.from_numpy(phase)
         return theta, (overlap * np.exp(-2j * phase)).real - 0.5 * square
+
+
+def in_parts(
+    work: Callable[[Tensors, Tensor], tuple[Tensor, Tensor]], stored: Tensors, theta: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two results (N, ...) of parameters theta (N, D) and their waveforms, so many at a time; nothing is copied."""
+    slices = [slice(first, first + AT_ONCE) for first in range(0, len(theta), AT_ONCE)]
+    parts = [work({name: values[rows] for name, values in stored.items()}, theta[rows]) for rows in slices]
+    one, other = (np.concatenate([part[i].numpy() for part in parts]) for i in range(2))
+    return one, other
 
 
 def _whole_turn(distribution) -> bool:
