@@ -185,7 +185,8 @@ def _wmap_run(entry: dict) -> str:
     mocks = calibration["mocks"]
     bins = [
         [name, *(f"{r[key]:.0f}" for key in ("model", "cosmic_sd", "draws_mean", "draws_sd"))]
-        + [f"{r['outside_ratio']:.3f} +- {r['outside_ratio_sd']:.3f}"]
+        + [f"{r[f'{of}_ratio']:.3f} +- {r[f'{of}_ratio_sd']:.3f}" for of in ("outside", "data")]
+        + ["{:.3f} +- {:.3f}".format(*mocks["outside_ratio"][name])]
         for name, r in sky["bins"].items()
     ]
     verdicts = []
@@ -220,8 +221,15 @@ def _wmap_run(entry: dict) -> str:
         f"brackets the mean sd of a pixel, microkelvin: {extent}. The last round gained "
         f"{sky['rounds'][-1]['gain_nat']:.1f} +- {sky['rounds'][-1]['gain_error_nat']:.1f} nat on simulations held "
         f"out.{inferred}\n\nThe real sky, l (l + 1) C_l / 2 pi in microkelvin^2: best fit with its cosmic variance, "
-        "draws of the whole sky, and what of them is outside the mask over what is expected there.\n\n"
-        + table(["l", "best fit", "cosmic sd", "draws, mean", "draws, sd", "outside the mask, ratio"], bins)
+        "draws of the whole sky; outside the mask, uncorrected: of draws and of the mean of both bands over "
+        "what the best fit makes expect there, and of mocks' draws over their truth.\n\n"
+        + table(
+            [
+                *("l", "best fit", "cosmic sd", "draws, mean", "draws, sd"),
+                *("outside the mask: draws", "data", "mocks' draws over truth"),
+            ],
+            bins,
+        )
         + "\nSpectra at 2 <= l <= 40, each as prior and as what is tested; p: chi-squared of all multipoles; within: "
         "multipoles within two errors. Mocks are of the best fit; refused: p below 0.01.\n\n"
         + table(["spectrum", "ratio", "p", "within", "mocks: ratio", "mocks: refused"], verdicts)

@@ -91,8 +91,10 @@ def of_sky(procedure: FieldRounds, result: Result, out: Path) -> dict:
     sky, generator = model.response.sky, torch.Generator().manual_seed(77)
     binned = sky.binned(torch.from_numpy(found.draw_modes[:, 0])).numpy()
     d, expected = in_bins(binned), in_bins(c[: sky.lmax + 1])
-    prior = outside(procedure, sky.fields(model.draw(400, generator)[:, 0]))
-    seen = outside(procedure, torch.from_numpy(found.draws[:, 0]))
+    z = model.draw(200, generator)
+    prior, seen = (outside(procedure, maps) for maps in (sky.fields(z[:, 0]), torch.from_numpy(found.draws[:, 0])))
+    data = model.observe(model.signal(z), generator).mean(1)
+    bands, of_data = outside(procedure, data), outside(procedure, procedure.x.mean(0)[None])[0]
     information = procedure.information(procedure.network_of(sorted((out / "rounds").iterdir())[-1]))
     power = model.power()
     power[:, 0] *= WRONG_POWER
@@ -105,6 +107,8 @@ def of_sky(procedure: FieldRounds, result: Result, out: Path) -> dict:
             "draws_sd": d[:, i].std(),
             "outside_ratio": seen[:, i].mean() / prior[:, i].mean(),
             "outside_ratio_sd": (seen[:, i].var() + prior[:, i].var()) ** 0.5 / prior[:, i].mean(),
+            "data_ratio": of_data[i] / bands[:, i].mean(),
+            "data_ratio_sd": bands[:, i].std() / bands[:, i].mean(),
         }
         for i, (low, high) in enumerate(BINS)
     }
@@ -134,6 +138,7 @@ class Mocks:
         self.modes: list[np.ndarray] = []
         self.true: list[np.ndarray] = []
         self.drawn: list[np.ndarray] = []
+        self.outside: list[np.ndarray] = []
         self.checks: dict[str, list[dict]] = {"best_fit": [], "wrong": []}
 
     def add(self, truth: Tensor, mean: Tensor, draws: Tensor, wrong: Tensor) -> None:
@@ -146,6 +151,8 @@ class Mocks:
         self.modes.append(in_bins(sky.binned(truth - mean).numpy()) / in_bins(expected.numpy()))
         self.true.append(sky.binned(truth).numpy()[:, LOW : HIGH + 1].T)
         self.drawn.append(binned[..., LOW : HIGH + 1].transpose(2, 0, 1))
+        seen, true = (outside(self.procedure, sky.fields(modes)).mean(0) for modes in (draws[:, 0], truth[:1]))
+        self.outside.append(seen / true)
         self.checks["best_fit"].append(spectrum_check(binned[:, 0], c, LOW, HIGH))
         self.checks["wrong"].append(spectrum_check(sky.binned(wrong).numpy(), WRONG_POWER * c, LOW, HIGH))
 
@@ -162,6 +169,7 @@ class Mocks:
         }
         modes = np.stack(self.modes)
         groups |= {f"{name}, l {b}": modes[:, i, j] for i, name in enumerate(names) for j, b in enumerate(bins)}
+        ratios = np.stack(self.outside, 1)
         rms = {g: float(v.mean() ** 0.5) for g, v in groups.items()}
         errors = {g: float(v.std(ddof=1) / n**0.5 / 2 / rms[g]) for g, v in groups.items()}
         # a multipole of a mock counts as one: the mask ties neighbours, a little
@@ -170,6 +178,9 @@ class Mocks:
             "mocks": n,
             "z_score_rms": {g: [rms[g], errors[g]] for g in groups},
             "passed": all(abs(rms[g] - 1) < Z_SCORE + 2 * errors[g] for g in groups),
+            "outside_ratio": {
+                b: [float(r.mean()), float(r.std(ddof=1) / n**0.5)] for b, r in zip(bins, ratios, strict=True)
+            },
             "ranks_p": ranks.p_value,
             "ranks_passed": ranks.passed,
             "ranks_spread": {name: ranks.numbers[f"spread_{name}"] for name in names},
