@@ -208,6 +208,12 @@ def _wmap_run(entry: dict) -> str:
     scores.append(["p of ranks", *(f"{one['ranks_p']:.2g}" for one in calibration.values())])
     residual = " and ".join(f"{value:.3f}" for value in sky["residual_rms"])
     extent = ", ".join(f"{name} {sky['rms_uk'][name]:.1f} ({sky['sd_uk'][name]:.1f})" for name in sky["rms_uk"])
+    last = sky["rounds"][-1]
+    gained = (
+        f" The last round gained {last['gain_nat']:.1f} +- {last['gain_error_nat']:.1f} nat on simulations held out."
+        if len(sky["rounds"]) > 1
+        else ""
+    )
     level = entry.get("noise_factor")
     inferred = (
         f" The factor on the noise is {level['mean']:.3f} +- {level['sd']:.3f}; if the bands disagreed on noise alone, "
@@ -218,11 +224,10 @@ def _wmap_run(entry: dict) -> str:
     return (
         f"{made(entry)}\n\n{entry['pixels']:,} pixels observed in both bands; {entry['wall_s']} s. Data minus draws "
         f"have {residual} (V, W) of the scatter expected of noise and unresolved CMB. Rms of the posterior mean, in "
-        f"brackets the mean sd of a pixel, microkelvin: {extent}. The last round gained "
-        f"{sky['rounds'][-1]['gain_nat']:.1f} +- {sky['rounds'][-1]['gain_error_nat']:.1f} nat on simulations held "
-        f"out.{inferred}\n\nThe real sky, l (l + 1) C_l / 2 pi in microkelvin^2: best fit with its cosmic variance, "
-        "draws of the whole sky; outside the mask, uncorrected: of draws and of the mean of both bands over "
-        "what the best fit makes expect there, and of mocks' draws over their truth.\n\n"
+        f"brackets the mean sd of a pixel, microkelvin: {extent}.{gained}{inferred}\n\n"
+        "The real sky, l (l + 1) C_l / 2 pi in microkelvin^2: best fit with its cosmic variance, draws of the whole "
+        "sky; outside the mask, uncorrected: of draws and of the mean of both bands over what the best fit expects "
+        "there, and of mocks' draws over their truth.\n\n"
         + table(
             [
                 *("l", "best fit", "cosmic sd", "draws, mean", "draws, sd"),
