@@ -58,11 +58,13 @@ validate: install
 	$(BIN)/python validation/lensing_warm.py
 	$(BIN)/python validation/popsources_exact.py --observations 5
 	$(BIN)/python validation/popsources_gce.py --runs $(RUNS)
+	$(BIN)/python validation/fields_wiener.py --runs $(RUNS)/fields_wiener
 	$(BIN)/python validation/fields_expgrf.py --runs $(RUNS)/fields_expgrf
 	$(BIN)/python validation/fields_expgrf.py --runs $(RUNS)/fields_expgrf --pixels 64 --sequential 0 --draws 4800
 	$(BIN)/python validation/fields_lss.py --runs $(RUNS)/fields_lss
 	$(BIN)/python validation/fields_separation.py --runs $(RUNS)/fields_separation
 	$(BIN)/python validation/fields_spectrum.py --runs $(RUNS)/fields_spectrum
+	$(BIN)/python validation/fields_wmap.py --runs $(RUNS)/fields_wmap
 
 bench: install
 	$(BIN)/python benchmarks/training_throughput.py

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from tmnre import Place
 from tmnre import settings as typed
 from tmnre.plugin import find_recipe
+from tmnre.run import execute
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,9 @@ def run(tmp_path_factory):
     recipe = find_recipe("fields/separation")
     small = ["--course.draws=30", "--course.kept=4", "--course.simulations=[100]", "--course.steps=[5]"]
     work = recipe.build(typed.parse(recipe, [*small, "--course.thresholds=[]"], preset="smoke"))
-    folder = tmp_path_factory.mktemp("separation")
-    return work, work.run(Place(folder, progress=partial(tqdm, disable=True), say=lambda _: None)), folder
+    folder = tmp_path_factory.mktemp("separation") / "run"
+    how = {"config": "", "recipe": "fields/separation", "command": [], "say": lambda _: None}
+    return work, execute(work, folder, progress=partial(tqdm, disable=True), **how), folder
 
 
 def test_marginals_are_of_all_draws_not_of_those_kept(run):
@@ -36,6 +37,12 @@ def test_marginals_are_of_all_draws_not_of_those_kept(run):
             (truth,) = work.model.response.sky.fields(work.truth[None]).numpy()
             expected = truth[i].mean() if what == "mean" else truth[i].std()
             assert result.truth[f"{component.name}_{what}"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_the_page_is_that_of_a_finished_run(run):
+    """Rounds of fields hold no region, which kept the page at what it was after the first of them."""
+    page = (run[2] / "report.html").read_text()
+    assert "effective samples" in page and "Not finished" not in page
 
 
 def test_few_draws_are_not_blamed_on_a_wide_region(run):

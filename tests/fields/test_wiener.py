@@ -80,6 +80,31 @@ def test_mean_and_variance_are_those_of_the_wiener_filter(make):
     assert ((torch.stack(ratios) - 1).abs() < 0.05).all(), ratios
 
 
+@pytest.mark.parametrize("spots", [False, True])
+def test_the_line_begins_with_the_noise_of_every_pixel(spots):
+    """Known to better than a third of sqrt(2 / n) where it is a line in the model's, and to that where it is not.
+
+    Two numbers, of noise and of what else scatters alike everywhere, are fitted to n times 256 pixels.
+    """
+    n, rest, more = 300, 0.2, torch.zeros(256)
+    more[::5] = 1.0 if spots else 0.0
+    noise = NOISE * torch.linspace(0.6, 1.7, 256)
+
+    def nuisance(count: int, generator: torch.Generator) -> torch.Tensor:
+        white = torch.randn(count, 256, generator=generator) * (rest**2 + more**2).sqrt()
+        return white.view(count, 1, 16, 16)
+
+    model = FieldModel(Response(Flat(16)), flat().components, noise=noise.view(1, 16, 16), nuisance=nuisance)
+    generator = torch.Generator().manual_seed(0)
+    simulations = simulate(model, n, generator)
+    net = InformationNet(model, simulations.z, simulations.x(slice(None), generator), Network(widths=(8,), hidden=8))
+    ratio = net.precision.flatten() * (noise**2 + rest**2 + more**2)
+    error = (ratio - 1).square().mean().sqrt()
+    # of the rms of 256 errors themselves, five sigma
+    bound = (2 / n) ** 0.5 * (1 + 5 / 512**0.5) if spots else (2 / n) ** 0.5 / 3
+    assert error < bound, error
+
+
 def _no_bar(*args, **kwargs):
     from tqdm import tqdm
 

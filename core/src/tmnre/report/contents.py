@@ -111,12 +111,21 @@ def read(path: Path) -> Any:
 
 
 def _analyses(folder: Path) -> list[Path]:
-    """Folders of analyses: the run itself, or those of a procedure's steps, in the order of their names."""
-    return sorted({path.parent for path in folder.glob("**/rounds") if path.is_dir()})
+    """Folders of analyses: the run itself, or those of a procedure's steps, in the order of their names.
+
+    A procedure may have rounds of its own, which are steps and hold no region; they are none.
+    """
+    rounds = [path for path in folder.glob("**/rounds") if path.is_dir()]
+    return sorted({path.parent for path in rounds if all((r / "region.json").is_file() for r in _done(path.parent))})
+
+
+def _done(path: Path) -> list[Path]:
+    """Folders of the finished rounds of an analysis."""
+    return [r for r in sorted((path / "rounds").glob("[0-9]*")) if (r / "DONE").is_file()]
 
 
 def _analysis(folder: Path, path: Path) -> dict[str, Any]:
-    done = [r for r in sorted((path / "rounds").glob("[0-9]*")) if (r / "DONE").is_file()]
+    done = _done(path)
     records = [read(r / "region.json") for r in done]
     curves = [read(r / "training.json") for r in done]
     going = [r.name for r in sorted((path / "rounds").glob("[0-9]*")) if not (r / "DONE").is_file()]

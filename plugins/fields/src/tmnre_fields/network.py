@@ -131,9 +131,8 @@ class InformationNet(nn.Module):
             _, number, alpha, beta, spread = best
             if float(best[0]) < 1e-4:
                 raise ValueError("the data do not correlate with the field in any pixel; is it the right response?")
-            # pixel by pixel, from N simulations known to sqrt(2 / N): the smooth and the global part is the network's
             precision = torch.zeros_like(self.observed[v])
-            precision[where] = beta.square() / spread if self._uneven(spread, len(x)) else beta.square() / spread.mean()
+            precision[where] = beta.square() / self._smooth(spread, self._known[v, where], len(x))
             fits.append((torch.tensor(float(number)), alpha, beta, precision))
         logarithm, alpha, beta, precision = (torch.stack(part) for part in zip(*fits, strict=True))
         along = (-1, *(1,) * (truth.ndim - 2))
@@ -142,10 +141,27 @@ class InformationNet(nn.Module):
         self._keep("beta", beta.view(along))
         self._keep("precision", precision)
 
+    @property
+    def _known(self) -> Tensor:
+        """What the variance of the noise is proportional to (V, *grid)."""
+        return self.softening if self.counts else self.softening.square()
+
     @staticmethod
-    def _uneven(spread: Tensor, n: int) -> bool:
-        """Whether the scatter differs from pixel to pixel by more than n simulations leave undecided."""
-        return bool((spread / spread.mean() - 1).square().mean() > 4 * 2 / n)
+    def _smooth(spread: Tensor, known: Tensor, n: int) -> Tensor:
+        """The scatter of pixels (P,): a line in the noise's variance, or itself where n simulations refuse the line.
+
+        Pixel by pixel it is known to sqrt(2 / n) only, and that error stays: the network does not see it.
+        """
+        smooth, known = spread.mean().expand_as(spread), known / known.mean()
+        # twice, because a pixel's weight is its scatter's
+        for _ in range(2):
+            weight = smooth.reciprocal().square()
+            weight = weight / weight.sum()
+            apart = known - (weight * known).sum()
+            slope = (weight * apart * spread).sum() / (weight * apart.square()).sum().clamp_min(1e-8)
+            smooth = ((weight * spread).sum() + slope * apart).clamp_min(1e-3 * spread.mean())
+        refused = (spread / smooth - 1).square().mean() > 4 * 2 / n
+        return spread if refused else smooth
 
     def _calibrated(self, x: Tensor) -> Tensor:
         """Data in units of the signal."""
