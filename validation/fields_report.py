@@ -174,9 +174,9 @@ def wmap() -> str:
 
 _VARIANTS = {
     "default": "Defaults",
-    "foreground": "--preset foreground",
-    "noise": "--preset noise",
-    "lmax": "--lmax 112, one round",
+    "fewer": "--lmax 80, two rounds",
+    "foreground": "--lmax 80, two rounds, --preset foreground",
+    "noise": "--lmax 80, two rounds, --preset noise",
 }
 
 

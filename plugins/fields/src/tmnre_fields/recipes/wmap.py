@@ -21,9 +21,9 @@ from tmnre_fields.network import Network
 from tmnre_fields.sequential import Course, FieldRounds, Found
 
 COURSE = Course(
-    simulations=(300, 150),
-    steps=(40, 20),
-    thresholds=(10.0,),
+    simulations=(300,),
+    steps=(40,),
+    thresholds=(),
     fitted=300,
     held_out=30,
     draws=100,
@@ -39,9 +39,10 @@ class Settings:
     """where the three FITS files are; empty: $TMNRE_DATA/fields"""
     nside: int = 32
     """HEALPix resolution of the maps, at most the files' 32; pixels of 1.8 degrees"""
-    lmax: int = 80
-    """largest multipole of the CMB that is inferred; what there is beyond, 25 microkelvin, is marginalised;
-    beyond 3 nside = 96 pixels alias, and the solver needs several times as many iterations"""
+    lmax: int = 112
+    """largest multipole of the CMB that is inferred, 3.5 nside; what there is beyond is marginalised.  Up to 80 only
+    it is 24 microkelvin, alike in neighbouring pixels and both bands, which leaves pixels uncalibrated.  Beyond 3 nside
+    pixels alias, and the solver needs several times as many iterations"""
     offset_uk: float = 30.0
     """microkelvin, prior sd of monopole and dipole that the maps may have kept"""
     foreground_uk: float = 0.0
@@ -165,7 +166,7 @@ recipe = Recipe(
         "foreground": {"foreground_uk": 5.0},
         "noise": {"infer_noise": True},
         "gpu": {
-            **{"training.accelerator": "gpu", "course.simulations": (4000, 2000), "course.steps": (1200, 600)},
+            **{"training.accelerator": "gpu", "course.simulations": (4000,), "course.steps": (1200,)},
         },
     },
     summary="the CMB on the whole sky from WMAP's seven-year V and W bands, posterior maps and C_l",
