@@ -16,7 +16,7 @@ from provenance import stamp
 from tmnre import run
 from tmnre import settings as typed
 from tmnre.plugin import find_recipe
-from tmnre_lensing.figures import best_draw
+from tmnre_lensing.figures import best_draw, critical_curve, einstein_radius_arcsec
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -43,6 +43,7 @@ def main() -> None:
         "wall_s": round(time.time() - started),
         "simulations": result.simulations,
         "pixels": int(simulator.mask.sum()),
+        "einstein_radius_best_draw": einstein_radius_arcsec(critical_curve(simulator, theta)[0]),
         "theta_e": result["lens_theta_e_arcsec"].summary()["median"],
         "chi2": float((residual[simulator.mask] ** 2).mean()),
         "blocks": len(analysis.observation["blocks"]),

@@ -9,6 +9,7 @@ from scipy import special
 
 from tmnre import Prior, Uniform
 from tmnre_lensing.camera import Camera
+from tmnre_lensing.figures import critical_curve, einstein_radius_arcsec
 from tmnre_lensing.light import log_total, random_field, sersic_b
 from tmnre_lensing.noise import Noise, drizzle_kernel
 from tmnre_lensing.optics import Grid, Optics
@@ -35,6 +36,20 @@ def test_b_n_holds_half_of_the_light():
     for n, tolerance in ((0.5, 4e-4), (1.0, 3e-5), (4.0, 1e-6)):
         found = float(sersic_b(torch.tensor(n, dtype=torch.float64)))
         assert found == pytest.approx(special.gammaincinv(2 * n, 0.5), rel=tolerance)
+
+
+def test_the_area_inside_the_critical_curve_is_that_of_an_isothermal_lens():
+    """pi theta_E^2, whatever its axis ratio; of a curve that leaves the grid nothing is said."""
+    simulator = demo()
+    theta = dict.fromkeys(PRIOR.names, 0.0) | {"lens_e1": 0.25, "lens_e2": -0.2}
+
+    def radius(theta_e: float):
+        row = np.array([[{**theta, "lens_theta_e_arcsec": theta_e}[name] for name in PRIOR.names]])
+        return einstein_radius_arcsec(critical_curve(simulator, row)[0])
+
+    # half of a cell of the grid of 250 points, at most
+    assert radius(1.2) == pytest.approx(1.2, abs=0.5 * 2 * simulator.optics.grid.extent_arcsec[1] / 250)
+    assert radius(1.1 * simulator.optics.grid.extent_arcsec[1]) is None
 
 
 def test_an_unlensed_source_has_the_flux_of_a_sersic_profile():

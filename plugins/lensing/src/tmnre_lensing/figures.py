@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from tmnre import Result
 from tmnre_lensing.simulator import LensSimulator
 
+CLOSED = 0.05
+"""gap of a closed curve at most, of its extent"""
+
 
 def best_draw(result: Result, simulator: LensSimulator, image: np.ndarray, *, draws: int = 500) -> np.ndarray:
     """theta (1, D) of what is drawn as the model.
@@ -41,6 +44,7 @@ def lens(result: Result, folder: Path, *, simulator: LensSimulator, image: np.nd
     sd = simulator.noise.scale(torch.from_numpy(model)[None])
     residual = ((image - model) / sd.expand(1, *model.shape)[0].numpy()) * simulator.mask
     critical, caustic = critical_curve(simulator, theta)
+    radius = einstein_radius_arcsec(critical)
     figure = Figure(figsize=(15.5, 3.7), layout="constrained")
     axes = figure.subplots(1, 4)
     top = float(model.max())
@@ -49,7 +53,7 @@ def lens(result: Result, folder: Path, *, simulator: LensSimulator, image: np.nd
     hidden = np.where(simulator.mask, 1.0, np.nan)
     panels = (
         (image * hidden, "data [e$^-$/s]", light),
-        (model * hidden, "model", light),
+        (model * hidden, "model" if radius is None else f"model, Einstein radius {radius:.3f} arcsec", light),
         (residual * hidden, f"residual / noise, mean square {chi2:.3f}", dict(vmin=-4, vmax=4, cmap="RdBu_r")),
     )
     extent = simulator.optics.grid.extent_arcsec
@@ -88,6 +92,17 @@ def _source_plane(axis, result: Result, simulator: LensSimulator, theta: np.ndar
     axis.set(xlim=extent[:2], ylim=extent[2:])
     if axis.get_legend_handles_labels()[0]:
         axis.legend(markerscale=4, fontsize=8, loc="upper right")
+
+
+def einstein_radius_arcsec(critical: list[np.ndarray]) -> float | None:
+    """Radius of the circle with the area inside the outer of critical curves (P, 2) in arcsec; None if none is closed.
+
+    That is what images measure, and what codes with other conventions agree on; theta_E of a power law with shear may
+    be some percent off it.
+    """
+    closed = [line for line in critical if np.linalg.norm(line[0] - line[-1]) < CLOSED * np.ptp(line, axis=0).max()]
+    areas = [0.5 * abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) for x, y in (line.T for line in closed)]
+    return float(np.sqrt(max(areas) / np.pi)) if areas else None
 
 
 def critical_curve(simulator: LensSimulator, theta: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
