@@ -2,7 +2,8 @@
 
 Steps go along differences of particles (ter Braak 2006).  For a waveform that is there the likelihood of other
 distances, skies, polarisations and times costs next to nothing, so these fast parameters are integrated out of every
-step of the slow ones: fifteen parameters become nine or ten, and where on the sky a mode lies does not matter.
+step of the slow ones, over all they may be or over what is near: fifteen parameters become nine, and where on the sky a
+mode lies does not matter.
 """
 
 from __future__ import annotations
@@ -76,9 +77,9 @@ class Moves:
         # with a fixed phi_jl the binary from behind is another one
         self.mirrored = [] if "phi_jl" in self.simulator.fixed else _mirrored(prior, likelihood.slow)
         self.turned = prior.columns([name for name in ("phi_jl",) if name in names])
-        turns = prior.columns([name for name in ("psi", "phase", "theta_jn") if name in names])
-        whole = "phase" in likelihood.slow and "psi" in likelihood.fast and len(turns) == 3 and self.wraps[turns[0]]
-        self.turns = turns if whole else None
+        columns = prior.columns([name for name in ("psi", "phase", "theta_jn") if name in names])
+        apart = "phase" in likelihood.slow and "psi" in likelihood.fast and len(columns) == 3
+        self.sheared = columns if apart and self.wraps[columns[0]] else None
 
     def sweep(self, course: Course, beta: float) -> None:
         """One new waveform a particle, at an inverse temperature."""
@@ -170,9 +171,9 @@ class Moves:
         return self._turned(u, -1)
 
     def _turned(self, u: np.ndarray, way: int) -> np.ndarray:
-        if self.turns is None:
+        if self.sheared is None:
             return u.copy()
-        psi, phase, theta_jn = self.turns
+        psi, phase, theta_jn = self.sheared
         sign = np.sign(np.cos(self.simulator.prior["theta_jn"].quantile(u[:, theta_jn])))
         u = u.copy()
         u[:, psi] = (u[:, psi] + way * 2 * sign * u[:, phase]) % 1.0  # the period of psi is half of that of the phase
