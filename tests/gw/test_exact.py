@@ -520,6 +520,7 @@ def test_a_region_that_cuts_the_posterior_is_noticed():
     draws = _sampled(Box({"a": (0.4, 0.8), **{name: (0.3, 0.8) for name in "bcd"}}))
     # half of the posterior is gone, the rest is at the wall
     assert set(draws.record["at_walls"]) == {"a"} and draws.record["at_walls"]["a"] > 0.1
+    assert exact.nothing_cut(-3.0) == [] and "100% of the prior is left" in exact.nothing_cut(-2e-5)[0]
     (told,) = exact.at_edges({**draws.record["at_walls"], "b": 0.004})
     assert told.startswith("a: ") and "of the exact posterior lies next to an edge of the last region" in told
 

@@ -48,6 +48,8 @@ STATE = 3
 """number of what the sampler's state holds; one of another number is not gone on with"""
 CUT = 0.01
 """share of the posterior next to an edge of the region that is told to the reader"""
+HALF = 0.5
+"""share of the prior that rounds leave when they have not found the signal"""
 EVERY_S = 60
 """seconds from one saved state of the sampler to the next"""
 
@@ -181,7 +183,7 @@ class ExactBinary(AfterAnalysis):
             extra=extra,
             shown=joint,
             checked="the learned posterior, from which exact draws only begin",
-            notes=at_edges(record["at_walls"]),
+            notes=[*nothing_cut(learned.rounds[-1]["log_volume"]), *at_edges(record["at_walls"])],
         )
 
     def _write_products(self, result: Result, folder: Path, place: Place) -> None:
@@ -205,6 +207,16 @@ class ExactBinary(AfterAnalysis):
                 detectors=about.detectors,
                 gps_s=about.trigger_gps_s,
             )
+
+
+def nothing_cut(log_volume: float) -> list[str]:
+    """A warning where the rounds did not find the signal, by the share of the prior in which the last one drew."""
+    if log_volume < np.log(HALF):
+        return []
+    return [
+        f"the rounds have cut next to nothing ({np.exp(log_volume):.0%} of the prior is left): exact draws rest on the "
+        f"few of their waveforms that happen to fit, and are worth less; a narrower prior of the masses may help"
+    ]
 
 
 def at_edges(shares: Mapping[str, float]) -> list[str]:
