@@ -9,7 +9,7 @@ from scipy import stats
 from tqdm import tqdm
 
 import tmnre
-from tmnre import Analysis, Stage, Training, Truncation, diagnostics
+from tmnre import Analysis, Box, Stage, Training, Truncation, diagnostics
 from tmnre.inference import infer
 from tmnre.rounds import Rounds
 
@@ -279,6 +279,19 @@ def test_added_simulations_come_beside_those_reused(linear_gaussian, tmp_path):
     assert [r["simulated"] for r in (first, second, third)] == [400] * 3
     assert 0 < second["reused"] < 400 and second["reused"] < third["reused"]
     assert third["simulations"] == 400 + third["reused"]
+
+
+def test_rounds_begin_in_the_region_they_are_given(linear_gaussian, tmp_path):
+    begin = Box({"a": (0.3, 0.8), "b": (0.0, 1.0), "c": (0.0, 1.0)})
+    x = {"x": observe(linear_gaussian, 3)}
+    analysis = Analysis(linear_gaussian, x, ["a"], [Stage(300, 20), Stage(300, 20)], training=SHORT, begin=begin)
+    rounds = Rounds(analysis, tmp_path, progress=partial(tqdm, disable=True), say=lambda _: None)
+    result = rounds.run()
+    u = rounds.store.select(rounds.store.shards(1), begin.contains, 10**6).u
+    assert len(u) == 300 and u[:, 0].min() > 0.3 and u[:, 0].max() < 0.8
+    assert result.rounds[0]["log_volume"] == pytest.approx(np.log(0.5))
+    low, high = result.rounds[1]["region"]["cube"]["a"]
+    assert 0.3 <= low < high <= 0.8
 
 
 def test_a_settled_region_gets_what_the_budget_has_left(linear_gaussian, tmp_path, monkeypatch):

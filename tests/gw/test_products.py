@@ -15,7 +15,16 @@ from tmnre_gw.binary import default_priors
 from tmnre_gw.products import About, bilby_result, write_bilby
 from tmnre_gw.recipes.bbh import Settings
 
-FAST = ("--schedule.waveforms", "[200,200]", "--schedule.steps", "[20,20]", "--sampling.particles", "60")
+FAST = (
+    "--search",
+    "true",
+    "--schedule.waveforms",
+    "[200,200]",
+    "--schedule.steps",
+    "[20,20]",
+    "--sampling.particles",
+    "60",
+)
 ALIGNED = ("--approximant", "IMRPhenomXAS", "--detectors", "[H1,L1,V1]")
 
 
@@ -30,6 +39,8 @@ def test_a_run_leaves_joint_draws_evidence_and_a_sky_map(run):
     assert {"bilby_result.json", "bilby_result.hdf5", "skymap.fits", "learned", "exact"} <= {
         p.name for p in run.iterdir()
     }
+    # two hundred waveforms and twenty steps find nothing: rounds begin again where some of these fit
+    assert (run / "search" / "DONE").exists()
     # a step that is done once: `resume` finds it
     assert (run / "exact" / "DONE").exists() and (run / "learned" / "rounds" / "01" / "DONE").exists()
     assert {"triangle.png", "sky.png", "whitened.png"} <= {p.name for p in (run / "figures").iterdir()}

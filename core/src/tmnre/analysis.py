@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tmnre.diagnostics import Distortion
+    from tmnre.region import Box
     from tmnre.result import Result
 
 MOST = 10**9
@@ -156,6 +157,7 @@ class Analysis:
     stages : the rounds, at most; see `rounds` for when fewer run.
     truncated : names of parameters and derived quantities to truncate, and tuples of parameters to truncate together,
         by the contour of their joint ratio; None: all parameters, one by one.
+    begin : the region that the first round draws from; None: the whole prior.
     embedding : called with a batch x {"name": (N, ...)}, returns an `nn.Module` x -> (N, F); None: the core's MLP.
     distortions : {"name": `diagnostics.Distortion`}: whether that array of the observation is better described by the
         model with something added; tested in rounds that polish, with 3998 simulations or more.  Of a complex array the
@@ -174,6 +176,7 @@ class Analysis:
     training: Training = field(default_factory=Training)
     truncation: Truncation = field(default_factory=Truncation)
     truncated: Sequence[Marginal] | None = None
+    begin: Box | None = None
     embedding: Callable[..., nn.Module] | None = None
     distortions: Mapping[str, Distortion] = field(default_factory=dict)
     truth: dict[str, float] = field(default_factory=dict)

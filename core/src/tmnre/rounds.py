@@ -141,7 +141,7 @@ class Rounds:
             self.say(f"simulations {problem}; they are made again")
         if (precision := precision_on_this_machine(self.analysis.training)) != self.analysis.training.precision:
             self.say(f"this processor computes nothing in {self.analysis.training.precision}; training in {precision}")
-        region = Box.full(self.simulator.prior, self.simulator.constraints)
+        region = self.analysis.begin or Box.full(self.simulator.prior, self.simulator.constraints)
         last: Trained | None = None
         records: list[dict[str, Any]] = []
         settled = ended = False
@@ -307,7 +307,7 @@ class Rounds:
 
     def _log_volume(self, number: int) -> float:
         if number == 0:
-            return 0.0
+            return self.analysis.begin.log_volume if self.analysis.begin else 0.0
         return read_json(self.folder / "rounds" / f"{number - 1:02d}" / "region.json")["next_log_volume"]
 
     def _fit_reduction(self, draws: Draws, seed: int) -> Tensors:

@@ -3,6 +3,8 @@
 Each step is a folder of the run, done once:
 
     learned/     the rounds of truncation, as of any analysis; posterior.h5 holds the learned marginals
+    search/      only where these cut next to nothing of the prior: the chirp masses at which their simulations fit, by
+                 the likelihood; learned/again/ has the rounds that begin there
     exact/       draws of the exact posterior inside the last region (see `tempering`), which go on from
                  exact-unfinished.pt where they were stopped
 
@@ -36,6 +38,7 @@ from tmnre.workers import processes
 from tmnre_gw.harmonics import HarmonicLikelihood
 from tmnre_gw.likelihood import Likelihood
 from tmnre_gw.products import About, bilby_result, sky_map_of, write_bilby
+from tmnre_gw.search import SEARCHED, found_nothing, locate
 from tmnre_gw.skyfigure import sky_figure
 from tmnre_gw.tempering import Sampler, Sampling
 
@@ -48,8 +51,6 @@ STATE = 3
 """number of what the sampler's state holds; one of another number is not gone on with"""
 CUT = 0.01
 """share of the posterior next to an edge of the region that is told to the reader"""
-HALF = 0.5
-"""share of the prior that rounds leave when they have not found the signal"""
 EVERY_S = 60
 """seconds from one saved state of the sampler to the next"""
 
@@ -91,16 +92,28 @@ class ExactBinary(AfterAnalysis):
     """An analysis of a `BinaryBlackHole` followed by exact draws.
 
     analysis : of an observation {"strain": ...}; its figures are drawn as well.
+    search : where the rounds have not found the signal, begin them again where their simulations fit it.
     """
 
     analysis: Analysis
     about: About
     sampling: Sampling = field(default_factory=Sampling)
+    search: bool = True
 
     def run(self, place: Place) -> Result:
         rounds = place.rounds(self.analysis, "learned")
         learned = rounds.run()
-        learned.save(rounds.folder / "posterior.h5")
+        lost = self.search and SEARCHED in rounds.simulator.prior.names
+        if lost and found_nothing(learned.rounds[-1]["log_volume"]):
+            strain = self.analysis.observation["strain"]
+            found = place.step("search", partial(locate, rounds, strain, place))
+            begin, before = Box.from_dict(read_json(found / "region.json")), learned.simulations
+            if found_nothing(begin.log_volume):
+                place.say("search: their simulations fit as well anywhere; the rounds stay as they are")
+            else:
+                rounds = place.rounds(replace(self.analysis, begin=begin), "learned/again")
+                learned = replace(rounds.run(), further_simulations=before)
+        learned.save(place.folder / "learned" / "posterior.h5")
         folder = place.step("exact", partial(self._sample, rounds, learned, place))
         result = self._result(learned, folder)
         self._write_products(result, folder, place)
@@ -211,7 +224,7 @@ class ExactBinary(AfterAnalysis):
 
 def nothing_cut(log_volume: float) -> list[str]:
     """A warning where the rounds did not find the signal, by the share of the prior in which the last one drew."""
-    if log_volume < np.log(HALF):
+    if not found_nothing(log_volume):
         return []
     return [
         f"the rounds have cut next to nothing ({np.exp(log_volume):.0%} of the prior is left): exact draws rest on the "

@@ -136,6 +136,9 @@ class Settings:
     """after the last round draw from the exact posterior in its region: joint draws, evidence, sky map, bilby result"""
     sampling: Sampling = field(default_factory=Sampling)
     """effort of the exact draws"""
+    search: bool = True
+    """before exact draws: where the rounds have cut next to nothing of the prior, as with light binaries, begin them
+    again at the chirp masses at which their simulations fit, by the likelihood"""
     schedule: Schedule = field(default_factory=Schedule)
     """rounds"""
     truncation: Truncation = field(default_factory=lambda: Truncation(epsilon=1e-4, warm_start_ratio=0.1))
@@ -244,7 +247,7 @@ def build(settings: Settings) -> Analysis | Procedure:
             "maximum_frequency": settings.f_max_hz,
         },
     )
-    return ExactBinary(analysis, about, settings.sampling)
+    return ExactBinary(analysis, about, settings.sampling, settings.search)
 
 
 def _data(settings: Settings, labels: tuple[str, ...], gps: float, start: float) -> dict[str, strain.Strain]:
@@ -313,6 +316,7 @@ def also(settings: Settings) -> tuple[str, ...]:
 
 
 SMOKE = {
+    "search": False,
     "schedule.waveforms": (400, 400),
     "schedule.steps": (20, 20),
     "training.batch_size": 128,
