@@ -22,7 +22,7 @@ from tmnre.simulator import Tensors
 from tmnre_gw.likelihood import Likelihood
 
 SEARCHED = "chirp_mass"
-FEWEST, OF_BEST = 32, 0.75
+FEWEST, OF_BEST = 32, 0.9
 """waveforms that the box is about: so many at least, and all whose signal-to-noise ratio is this share of the best's"""
 BEYOND = 0.25
 """how far the box reaches beyond these on either side, in their range"""
