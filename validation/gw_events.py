@@ -95,14 +95,16 @@ def write_files(event: Event, settings, psds: Path, folder: Path) -> dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("events", nargs="*", default=list(EVENTS), choices=[*EVENTS, []])
+    parser.add_argument("events", nargs="*", help=f"some of {', '.join(EVENTS)}; none given: all")
     parser.add_argument("--particles", type=int, default=2000, help="of the independent sampler")
     parser.add_argument("--sweeps", type=int, default=50, help="of the independent sampler")
     parser.add_argument("--runs", type=Path, default=Path("runs/validation"))
     options = parser.parse_args()
+    if unknown := set(options.events) - set(EVENTS):
+        parser.error(f"unknown events {sorted(unknown)}, there are {list(EVENTS)}")
     recipe = find_recipe("gw/bbh")
     psds = sources.psd_file("GW150914", None)
-    for key in options.events:
+    for key in options.events or EVENTS:
         event = EVENTS[key]
         asked = [f"--event={event.name}", f"--trigger_gps_s={event.trigger_gps_s}", *event.options]
         settings = typed.parse(recipe, [*asked, f"--detectors=[{','.join(event.detectors)}]"])

@@ -7,6 +7,7 @@ from bilby.core.prior import Cosine, PowerLaw, Sine, Uniform
 from scipy.special import ive
 from scipy.stats import chisquare
 
+from tmnre.workers import processes
 from tmnre_gw.band import Band, Whitening
 from tmnre_gw.bilby_side import split_priors
 from tmnre_gw.detectors import Network
@@ -174,6 +175,11 @@ def test_harmonics_are_the_waveform_at_any_phase():
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
     for name, values in plain.derived_of(made, rows).items():
         torch.testing.assert_close(harmonic.derived_of(stored, rows)[name], values, rtol=1e-4, atol=1e-4)
+    # processes that were started for harmonics make whole waveforms for a likelihood that asks for these
+    with processes(1, harmonic.polarisations) as pool:
+        for likelihood in (plain, harmonic):
+            for name, values in likelihood.waveforms(theta).items():
+                assert torch.equal(likelihood.waveforms(theta, pool)[name], values)
     # the highest over distances
     at, phases = harmonic.any_phase(stored, rows), np.linspace(0, 2 * np.pi, 7)
     distances = np.geomspace(1, 1e5, 20_000)[None]

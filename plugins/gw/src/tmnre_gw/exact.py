@@ -103,8 +103,8 @@ class ExactBinary(AfterAnalysis):
     def run(self, place: Place) -> Result:
         rounds = place.rounds(self.analysis, "learned")
         learned = rounds.run()
-        lost = self.search and SEARCHED in rounds.simulator.prior.names
-        if lost and found_nothing(learned.rounds[-1]["log_volume"]):
+        searched = self.search and SEARCHED in rounds.simulator.prior.names
+        if searched and found_nothing(learned.rounds[-1]["log_volume"]):
             strain = self.analysis.observation["strain"]
             found = place.step("search", partial(locate, rounds, strain, place))
             begin, before = Box.from_dict(read_json(found / "region.json")), learned.simulations

@@ -70,7 +70,9 @@ class HarmonicLikelihood(Likelihood):
         """Whether the phase is free and the simulator's waveforms come apart."""
         return "phase" in simulator.prior.names and bool(getattr(simulator.waveform, "orders", None))
 
-    def polarisations(self, theta: np.ndarray) -> dict[str, np.ndarray]:
+    def polarisations(self, theta: np.ndarray, harmonics: bool = False) -> dict[str, np.ndarray]:
+        if not harmonics:
+            return super().polarisations(theta)
         simulator = self.simulator
         parameters = {name: np.full(len(theta), value) for name, value in simulator.fixed.items()}
         parameters |= dict(zip(simulator.prior.names, theta.T, strict=True))

@@ -52,9 +52,8 @@ class Kernels:
         slope = np.linalg.solve(known_apart.T @ known_apart + ridge, known_apart.T @ apart)
         some = rng.choice(len(u), min(CENTRES, len(u)), replace=False)
         m, d = len(some), u.shape[1]
-        sd = (
-            np.median(np.abs(short_way(apart - known_apart @ slope, wraps)), axis=0) / 0.954 + 1e-6
-        )  # of copies, more than nothing
+        sd = np.median(np.abs(short_way(apart - known_apart @ slope, wraps)), axis=0) / 0.954
+        sd += 1e-6  # of copies, more than nothing
         width = sd / BIWEIGHT_SD * (4 / (d + 2) / m) ** (1 / (d + 4))
         return cls(u[some] - known[some] @ slope, slope, np.where(wraps, width.clip(max=0.5), width), wraps, rough)
 

@@ -80,14 +80,16 @@ class Likelihood:
         `quadrature` says that those on the nodes are; where lal fails they are NaN."""
         parts = np.array_split(theta, max(1, -(-len(theta) // CHUNK)))
         if pool is None:
-            arrays = [self.polarisations(part) for part in parts]
+            arrays = [self.polarisations(part, self.draws_phase) for part in parts]
         else:
-            arrays = [done.result() for done in [pool.submit(self.polarisations, part) for part in parts]]
+            # a pool of processes has the work it was started with, which may be the harmonics'
+            given = [pool.submit(self.polarisations, part, self.draws_phase) for part in parts]
+            arrays = [done.result() for done in given]
         stored = as_tensors({name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]})
         return stored if self.quadrature else {**stored, "inner": self.inner(stored["h"])}
 
-    def polarisations(self, theta: np.ndarray) -> dict[str, np.ndarray]:
-        """What `simulate` stores, for a worker process."""
+    def polarisations(self, theta: np.ndarray, harmonics: bool = False) -> dict[str, np.ndarray]:
+        """What `simulate` stores, for a worker process; of harmonics, where they are asked for and there are some."""
         return self.simulator.simulate(theta, np.random.default_rng(0))
 
     def agree(self, stored: Tensors) -> bool:
