@@ -22,11 +22,22 @@ from tmnre_fields.sphere import Sphere
 sys.path.insert(0, str(Path(__file__).parent))
 from dense import coefficients, matrices, real_basis  # noqa: E402
 
-FLAT, MIXED, SPHERE = (
+FLAT, MIXED, COMBINED, SPHERE = (
     Response(Flat(7, margin=1), beam=torch.exp(-0.02 * Flat(7, margin=1).wavenumber ** 2)),
     Response(Flat(6), torch.tensor([[1.0, 0.5], [0.3, 1.0], [1.0, 1.0]])),
+    Response(
+        Flat(6),
+        torch.tensor([[1.0, 0.5], [0.3, 1.0]]),
+        torch.exp(torch.tensor([-0.02, -0.05]).view(2, 1, 1) * Flat(6).wavenumber ** 2),
+        torch.tensor([[0.5, 0.4], [2.0, -1.0]]),
+    ),
     Response(Sphere(2, 5)),
 )
+RESPONSES = {
+    "argnames": "response",
+    "argvalues": [FLAT, MIXED, COMBINED, SPHERE],
+    "ids": ["flat", "mixed", "combined", "sphere"],
+}
 
 
 def problem(response: Response, parts: str, seed: int = 0) -> tuple[Information, torch.Tensor]:
@@ -46,7 +57,7 @@ def problem(response: Response, parts: str, seed: int = 0) -> tuple[Information,
 
 
 @pytest.mark.parametrize("parts", ["pixel", "pixel mode rank"])
-@pytest.mark.parametrize("response", [FLAT, MIXED, SPHERE], ids=["flat", "mixed", "sphere"])
+@pytest.mark.parametrize(**RESPONSES)
 def test_mean_draws_and_log_determinant(response, parts):
     information, power = problem(response, parts)
     sky, basis = response.sky, real_basis(response)
@@ -74,7 +85,7 @@ def test_mean_draws_and_log_determinant(response, parts):
     assert abs(float(found.mean() - exact)) < 4 * float(found.std()) / n**0.5 + 1e-6
 
 
-@pytest.mark.parametrize("response", [FLAT, MIXED, SPHERE], ids=["flat", "mixed", "sphere"])
+@pytest.mark.parametrize(**RESPONSES)
 def test_loss_and_gradient_are_those_of_the_dense_density(response):
     """-log r and its derivative along a change of every part of the information, within the scatter of the traces."""
     information, power = problem(response, "pixel mode rank")

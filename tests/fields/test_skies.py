@@ -24,14 +24,16 @@ def modes(sky, shape, seed):
     return sky.white(shape, torch.Generator().manual_seed(seed), torch.float64)
 
 
+@pytest.mark.parametrize("combined", [None, torch.tensor([[0.5, 0.4, 1.0], [2.0, -1.0, 0.0]])])
 @pytest.mark.parametrize("beam", [False, True])
-def test_adjoint(sky, beam):
-    """<A z, d> = <z, A^* d> for two components in three channels."""
+def test_adjoint(sky, beam, combined):
+    """<A z, d> = <z, A^* d> for two components in three channels, or in two combinations of these."""
     mixing = torch.tensor([[1.0, 0.3], [0.5, -1.0], [0.0, 2.0]])
     transfer = torch.exp(-0.01 * sky.wavenumber**2) if beam else None
-    response = Response(sky, mixing, transfer)
+    response = Response(sky, mixing, transfer, combined)
     z = modes(sky, (2, 2), 0)
-    d = torch.randn(2, 3, *response.grid, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    d = torch.randn(2, response.channels, *response.grid, dtype=torch.float64, generator=generator)
     left = (response(z) * d).flatten(1).sum(1)
     torch.testing.assert_close(left, sky.inner(z, response.adjoint(d)), rtol=1e-6, atol=1e-6)
 

@@ -123,11 +123,16 @@ class FieldModel:
 
     def signal(self, z: Tensor) -> Tensor:
         """Data without noise and mask (N, V, *grid) of modes z."""
-        if all(component.function is identity for component in self.components):
+        if self.linear:
             return self.response(z)
         fields = self.response.sky.fields(z)
         parts = [component.function(fields[:, i]) for i, component in enumerate(self.components)]
         return self.response.blur(torch.stack(parts, 1))
+
+    @property
+    def linear(self) -> bool:
+        """Whether fields enter the signal as they are."""
+        return all(component.function is identity for component in self.components)
 
     @property
     def fixed(self) -> bool:

@@ -1,14 +1,19 @@
 """The estimator's network: data to information about the field, pixel by pixel and from afar.
 
-It starts from a line: of x and its softened logarithm asinh(x / 2 s), the one more correlated with the field A z is
-regressed on it, h = alpha + beta A z + scatter, so that at first every pixel holds the pseudo-datum
-y = (h - alpha) / beta with precision d = beta^2 / var(scatter).  For a linear model that is the end of it.  A U-Net of
-the data, of y and of its homogeneous Wiener filter (what the pixel's surroundings say of it, as far as a line can
-tell), with a network pixel by pixel on top, corrects both,
+It starts from a line: of x and, where fields enter through a function, its softened logarithm asinh(x / 2 s), the one
+more correlated with the field A z is regressed on it, h = alpha + beta A z + scatter, so that at first every pixel
+holds the pseudo-datum y = (h - alpha) / beta with precision d = beta^2 / var(scatter).  For a linear model that is the
+end of it.  A U-Net of the data, of y and of its homogeneous Wiener filter (what the pixel's surroundings say of it, as
+far as a line can tell), with a network pixel by pixel on top, corrects both,
 
     y -> y + sd f_1(x),    log d -> log d + f_2(x),
 
 and starts from zero.  The pull is h = d y: the posterior mean is the Wiener filter of learned pseudo-data.
+
+Of several components, in linear data of several channels, what else is common to the channels (`FieldModel.nuisance`)
+would hide what their differences tell, if each channel had a precision of its own.  They are first turned into
+combinations in which noise and the rest are uncorrelated, on average over pixels: for two channels that share a
+nuisance, their weighted mean and their difference.
 
 s is the noise.  Poisson counts are first divided by their exposure, so that x estimates the signal wherever it is seen;
 s is one count then, and the softened logarithm is taken relative to that of the channel's mean.
@@ -16,7 +21,7 @@ s is one count then, and the softened logarithm is taken relative to that of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +31,7 @@ from tmnre.device import with_tensors
 from tmnre_fields.forward import FieldModel
 from tmnre_fields.information import Information
 from tmnre_fields.posterior import Posterior
+from tmnre_fields.response import Response
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,17 @@ class InformationNet(nn.Module):
     def __init__(self, model: FieldModel, z: Tensor, x: Tensor, settings: Network = Network()) -> None:  # noqa: B008
         super().__init__()
         self.model, self.settings = model, settings
-        response = model.response
         self._keep("observed", model.observed)
         self.counts = model.exposure is not None
+        # of one component all channels tell the same, and those that are not seen together cannot be combined
+        several = min(model.response.components, model.response.channels) > 1
+        alike = bool((self.observed == self.observed[:1]).all())
+        self.linear = model.linear and not self.counts
+        self.combines = model.nuisance is not None and several and alike and self.linear
+        if self.combines:
+            self._keep("combined", self._uncorrelated(x - model.signal(z)))
+            x = self._calibrated(x)
+        response = self.response
         if self.counts:
             exposure = torch.as_tensor(model.exposure, dtype=torch.float32).expand_as(self.observed)
             # where there are no data it may be zero, and any number will do
@@ -63,7 +77,10 @@ class InformationNet(nn.Module):
             along = (-1, *(1,) * len(response.grid))
             self._keep("level", torch.asinh(level.view(along) / (2 * self.softening)))
         else:
-            self._keep("softening", torch.as_tensor(model.noise, dtype=torch.float32).expand_as(self.observed))
+            noise = torch.as_tensor(model.noise, dtype=torch.float32).expand_as(self.observed)
+            if self.combines:
+                noise = torch.einsum("uv,v...->u...", self.combined.square(), noise.square()).sqrt()
+            self._keep("softening", noise)
         inhomogeneous = bool((self.softening != self.softening.flatten()[0]).any())
         self._fit_line(response(z), x)
         self._keep("power", model.power().mean(0, keepdim=True) if model.fixed else _power(z))
@@ -112,13 +129,31 @@ class InformationNet(nn.Module):
         # a copy: an expanded tensor cannot be loaded into
         self.register_buffer(name, values.detach().clone(memory_format=torch.contiguous_format))
 
+    @property
+    def response(self) -> Response:
+        """What `Information` is of: the model's, of combinations of its channels where these are uncorrelated."""
+        response = self.model.response
+        return replace(response, combined=self.combined) if self.combines else response
+
+    def _uncorrelated(self, rest: Tensor) -> Tensor:
+        """Combinations (V, V) of channels in which both the noise and all of the rest (N, V, *grid) are uncorrelated.
+
+        Each is of unit noise.  Exact in every pixel if noise differs between them by a factor common to all channels.
+        """
+        where = self.observed[0] > 0
+        rest = rest[:, :, where].movedim(1, 0).flatten(1).double()
+        sd = torch.as_tensor(self.model.noise).expand_as(self.observed)[:, where].double().square().mean(1).sqrt()
+        _, vectors = torch.linalg.eigh(torch.cov(rest) / (sd[:, None] * sd))
+        return (vectors.T / sd).float()
+
     def _fit_line(self, truth: Tensor, x: Tensor) -> None:
         """The pixelwise line, per channel, over all pixels with data."""
         fits, soft = [], self._softened(x)
         for v in range(truth.shape[1]):
             where = self.observed[v] > 0
             t = truth[:, v, where]
-            options = [x[:, v, where], soft[:, v, where]]
+            # of linear data the logarithm may correlate more, but only because it is relative to uneven noise
+            options = [x[:, v, where], soft[:, v, where]][: 1 if self.linear else 2]
             t_mean, t_var = t.mean(), t.var()
             best = None
             for number, h in enumerate(options):
@@ -164,7 +199,9 @@ class InformationNet(nn.Module):
         return spread if refused else smooth
 
     def _calibrated(self, x: Tensor) -> Tensor:
-        """Data in units of the signal."""
+        """Data in units of the signal, in the combinations of channels that are used."""
+        if self.combines:
+            return torch.einsum("uv,nv...->nu...", self.combined, x)
         return x / self.exposure if self.counts else x
 
     def _softened(self, x: Tensor) -> Tensor:
@@ -181,16 +218,16 @@ class InformationNet(nn.Module):
         """What the networks read (N, channels, *grid)."""
         y = self.line(x) * self.observed
         pull = (self.precision * y).to(x)
-        start = Posterior(Information(self.model.response, self.precision[None], pull), self.power)
+        start = Posterior(Information(self.response, self.precision[None], pull), self.power)
         # M^-1 b: the Wiener filter if noise were everywhere alike
-        wiener = self.model.response(start.coloured(start.whitened(start.information.b())))
+        wiener = self.response(start.coloured(start.whitened(start.information.b())))
         soft = self._softened(x)
         constant = self.constant.expand(len(x), *self.constant.shape)
         return torch.cat([soft * self.observed, y, wiener, constant], 1)
 
     def forward(self, x: dict[str, Tensor]) -> Information:
         x = self._calibrated(x["x"])
-        response = self.model.response
+        response = self.response
         channels = self._channels(x)
         images = response.sky.images(channels)
         maps = self.unet({"x": images})

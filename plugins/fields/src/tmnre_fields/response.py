@@ -2,7 +2,8 @@
 
     (A z)_nu = window( S [ beam_nu(k) sum_c mixing[nu, c] z_c(k) ] )
 
-with z in modes.  `A` and its adjoint are all that samplers and estimators need of it.
+with z in modes.  `A` and its adjoint are all that samplers and estimators need of it.  Where channels are read in
+combinations (their sum, their difference), (A z)_u = sum_nu combined[u, nu] (A z)_nu.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Response:
     """(V, C): how much of a component there is in a channel"""
     beam: Tensor | None = None
     """(V, *mode_shape) or (*mode_shape), real: transfer of the point-spread function (and pixel); None: 1"""
+    combined: Tensor | None = None
+    """(U, V): combinations of the channels that take their place; None: the channels themselves"""
 
     @property
     def components(self) -> int:
@@ -32,7 +35,7 @@ class Response:
 
     @property
     def channels(self) -> int:
-        return self.mixing.shape[0]
+        return len(self.mixing if self.combined is None else self.combined)
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -49,7 +52,7 @@ class Response:
 
     def blur(self, fields: Tensor) -> Tensor:
         """Channels (N, V, *data grid) of component fields (N, C, *sky.grid), whatever function of z they are."""
-        if self.beam is None:
+        if self.beam is None and self.combined is None:
             return self.observe(torch.einsum("vc,nc...->nv...", self.mixing.to(fields), fields))
         return self(self.sky.modes(fields) / self.sky.density)
 
@@ -58,6 +61,8 @@ class Response:
         if isinstance(self.sky, Flat) and self.sky.margin:
             data = F.pad(data, (self.sky.margin,) * 4)
         modes = self.sky.modes(data)
+        if self.combined is not None:
+            modes = torch.einsum("uv,nu...->nv...", self.combined.to(modes), modes)
         if self.beam is not None:
             modes = modes * self.beam.to(modes.real.dtype)
         if self.mixing.numel() == 1:
@@ -69,9 +74,13 @@ class Response:
         area = 1.0
         if isinstance(self.sky, Flat):
             area = (self.sky.pixels / self.sky.box) ** 2
-        mixed = torch.einsum("nv,vc,vd->nvcd", weights, self.mixing.to(weights), self.mixing.to(weights))
+        mixing = self.mixing.to(weights)
         beam = self.beam if self.beam is not None else weights.new_ones(self.sky.mode_shape)
-        beam = beam.expand(self.channels, *self.sky.mode_shape).to(weights)
+        beam = beam.expand(len(mixing), *self.sky.mode_shape).to(weights)
+        if self.combined is not None:
+            passed = torch.einsum("uv,vc,v...->uc...", self.combined.to(weights), mixing, beam)
+            return self.sky.density * area * torch.einsum("nu,uc...,ud...->ncd...", weights, passed, passed)
+        mixed = torch.einsum("nv,vc,vd->nvcd", weights, mixing, mixing)
         return self.sky.density * area * torch.einsum("nvcd,v...->ncd...", mixed, beam.square())
 
     def _mixed(self, modes: Tensor) -> Tensor:
@@ -79,4 +88,6 @@ class Response:
             mixed = modes * float(self.mixing)
         else:
             mixed = torch.einsum("vc,nc...->nv...", self.mixing.to(modes), modes)
-        return mixed if self.beam is None else mixed * self.beam.to(modes.real.dtype)
+        if self.beam is not None:
+            mixed = mixed * self.beam.to(modes.real.dtype)
+        return mixed if self.combined is None else torch.einsum("uv,nv...->nu...", self.combined.to(modes), mixed)
