@@ -175,8 +175,8 @@ def wmap() -> str:
 _VARIANTS = {
     "default": "Defaults",
     "fewer": "--lmax 80, two rounds",
-    "foreground": "--lmax 80, two rounds, --preset foreground",
-    "noise": "--lmax 80, two rounds, --preset noise",
+    "foreground": "--preset foreground",
+    "noise": "--preset noise",
 }
 
 

@@ -2,8 +2,8 @@
 
     python validation/fields_wmap.py --runs DIR [--variants default fewer foreground noise] [--mocks 12] [--draws 24]
 
-The recipe runs with its defaults, and with fewer multipoles: so alone, with its foreground component, and with its
-noise inferred.  Of the real sky: power in bins of l, of draws of the whole sky and of what of them is outside the mask,
+The recipe runs with its defaults, with fewer multipoles, with its foreground component, and with its noise inferred.
+Of the real sky: power in bins of l, of draws of the whole sky and of what of them is outside the mask,
 and chi-squared at 2 <= l <= 40; the same with a prior of 1.5 times the best fit's power, which must be refused.
 
 The first round's network does not depend on the observation, so it serves mock skies drawn from the model with the
@@ -52,8 +52,8 @@ FEWER = {"lmax": 80, "course": replace(COURSE, simulations=(300, 150), steps=(40
 VARIANTS = {
     "default": {},
     "fewer": FEWER,
-    "foreground": {**FEWER, "foreground_uk": 5.0},
-    "noise": {**FEWER, "infer_noise": True},
+    "foreground": {"foreground_uk": 5.0},
+    "noise": {"infer_noise": True},
 }
 
 
