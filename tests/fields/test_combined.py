@@ -107,6 +107,18 @@ def test_combinations_are_the_weighted_mean_and_the_difference(trained):
     assert float(net.precision[0].max()) == pytest.approx(float((1 / net.softening[0].square()).max()), rel=0.1)
 
 
+def test_a_network_is_read_back_whatever_it_was_made_of(model, trained):
+    net, x = trained
+    generator = torch.Generator().manual_seed(9)
+    z = model.draw(2, generator)
+    again = InformationNet(model, z, model.observe(model.signal(z), generator), net.settings)
+    again.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        found, wanted = (each.eval()({"x": x}) for each in (again, net))
+    torch.testing.assert_close(found.b(), wanted.b())
+    torch.testing.assert_close(found.pixel, wanted.pixel)
+
+
 def test_linear_data_begin_with_a_line_of_their_own():
     """Where noise is uneven and large the softened logarithm correlates more with the field, but not as a line does."""
     power = spectrum.power(*torch.tensor([[0.3], [2.0]]).double(), pixels=16, knee=3.0)[0]
