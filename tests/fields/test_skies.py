@@ -98,9 +98,12 @@ def test_images_of_the_sphere_come_back():
     assert apart.max() < 2 * healpy.nside2resol(8)
 
 
-def test_response_without_functions_is_blur_of_fields():
-    """A beam on a flat sky: the same whether fields are blurred or modes multiplied."""
+@pytest.mark.parametrize("combined", [None, torch.tensor([[0.5, 1.0], [1.0, -1.0]])])
+@pytest.mark.parametrize("beam", [False, True])
+def test_response_without_functions_is_blur_of_fields(beam, combined):
+    """On a flat sky: the same whether fields are blurred or modes multiplied."""
     sky = Flat(10, margin=2)
-    response = Response(sky, torch.tensor([[1.0], [2.0]]), torch.exp(-0.05 * sky.wavenumber**2))
+    transfer = torch.exp(-0.05 * sky.wavenumber**2) if beam else None
+    response = Response(sky, torch.tensor([[1.0], [2.0]]), transfer, combined)
     z = modes(sky, (3, 1), 7)
     torch.testing.assert_close(response.blur(sky.fields(z)), response(z))
