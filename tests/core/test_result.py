@@ -121,6 +121,13 @@ def test_draws_that_depend_on_each_other_count_for_less(tmp_path):
     assert {m.independent for m in load_marginals(tmp_path / "posterior.h5").values()} == {12.3}
 
 
+def test_as_many_draws_as_asked_for_are_enough():
+    draws, none = np.random.default_rng(0).normal(size=(400, 1)), np.zeros(400)
+    assert Result({("a",): MarginalPosterior(("a",), draws, none, none)}).warnings == []
+    (warning,) = Result({("a",): MarginalPosterior(("a",), draws[:399], none[:399], none[:399])}).warnings
+    assert warning.startswith("a: 399 effective samples, fewer than 400")
+
+
 def test_failed_calibration_is_a_warning():
     coverage = {"simulations": 1000, "a": {"p_uniform": 2e-5, "passed": False}}
     (warning,) = Result({("a",): gaussian()}, [{"coverage": coverage}]).warnings

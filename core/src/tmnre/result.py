@@ -196,7 +196,8 @@ class Result:
         """What a reader of the posteriors should know: marginals that rest on few samples or are not calibrated."""
         rough: dict[str, list[str]] = {}
         for key, m in self.marginals.items():
-            if m.effective_sample_size < FEW_SAMPLES:
+            # of 400 equal weights it comes out a little below 400
+            if round(m.effective_sample_size) < FEW_SAMPLES:
                 advice = WIDE if m.log_weights is None else "quantiles are rough, more draws would settle them"
                 what = f"{m.effective_sample_size:.0f} effective samples, fewer than {FEW_SAMPLES}; {advice}"
                 rough.setdefault(what, []).append(" , ".join(key))
