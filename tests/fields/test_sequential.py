@@ -11,6 +11,7 @@ from tqdm import tqdm
 from tmnre import settings as typed
 from tmnre.plugin import find_recipe
 from tmnre.run import execute
+from tmnre_fields import map_figures
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,16 @@ def test_few_draws_are_not_blamed_on_a_wide_region(run):
     _, result, _ = run
     (warning,) = result.warnings
     assert "30 effective samples" in warning and "more draws would settle them" in warning
+
+
+def test_what_is_masked_is_not_shown_as_data(run):
+    work, _, _ = run
+    shown, seen = map_figures.data(work), work.model.observed.numpy() > 0
+    assert (np.isfinite(shown) == seen).all() and not seen.all()
+    np.testing.assert_array_equal(shown[seen], work.x.numpy()[seen])
+    figure = map_figures.maps(work._found, 0, None, shown, "smooth")
+    image = figure.axes[0].images[0]
+    assert image.get_array().mask.sum() == (~seen[0]).sum() and np.isfinite(image.get_clim()).all()
 
 
 def test_what_it_costs_is_told_without_running_it(run):

@@ -29,7 +29,7 @@ def draw_all(procedure: FieldRounds, found: Found, record: Mapping[str, Any], fo
         shown = None if truth is None else sky.fields(truth_modes).numpy()
         found_spectra = spectra(sky, mean, draws, truth_modes)
         figures = {
-            "maps": maps(found, i, shown, procedure.x.numpy(), component.name),
+            "maps": maps(found, i, shown, data(procedure), component.name),
             "spectra": spectra_figure(found_spectra, prior, sky),
             "field_rounds": rounds_figure(found, i, shown, record),
         }
@@ -37,6 +37,11 @@ def draw_all(procedure: FieldRounds, found: Found, record: Mapping[str, Any], fo
             figures["checks"] = checks_figure(found, i, shown, found_spectra, sky)
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}{suffix}.png", dpi=120)
+
+
+def data(procedure: FieldRounds) -> np.ndarray:
+    """The data (V, *grid), not a number where there are none: a zero would look like one."""
+    return np.where(procedure.model.observed.numpy() > 0, procedure.x.numpy(), np.nan)
 
 
 def maps(found: Found, i: int, truth: np.ndarray | None, x: np.ndarray, name: str) -> Figure:
@@ -47,7 +52,7 @@ def maps(found: Found, i: int, truth: np.ndarray | None, x: np.ndarray, name: st
     low, high = np.quantile(reference, [0.002, 0.998])
     same = {"vmin": low, "vmax": high, "cmap": "viridis"}
     symbol = rf"${name}$" if len(name) == 1 else name
-    panels = [("data, first channel", x[0], {"cmap": "magma", "vmax": np.quantile(x[0], 0.995)})]
+    panels = [("data, first channel", x[0], {"cmap": "magma", "vmax": np.nanquantile(x[0], 0.995)})]
     if truth is not None:
         panels.insert(0, (f"truth, {symbol}", truth, same))
     panels += [("posterior mean", found.mean[i], same), ("posterior sd", found.sd[i], {"cmap": "cividis"})]
@@ -141,6 +146,7 @@ def rounds_figure(found: Found, i: int, truth: np.ndarray | None, record: Mappin
 
 def _image(figure: Figure, axis: Axes, values: np.ndarray, title: str, **how) -> None:
     shown = axis.imshow(values, origin="lower", **how)
+    axis.set_facecolor("0.85")
     figure.colorbar(shown, ax=axis, shrink=0.9)
     axis.set_title(title, fontsize=10)
     axis.set(xticks=[], yticks=[])

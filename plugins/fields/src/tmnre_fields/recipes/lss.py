@@ -156,7 +156,7 @@ def _figures(procedure: FieldRounds, found: Found, record: Mapping[str, Any], fo
     truth = None
     if procedure.truth is not None:
         truth = np.exp(procedure.model.response.sky.fields(procedure.truth)[0].numpy() - sigma2 / 2)
-    figure = map_figures.maps(density(found, sigma2), 0, truth, procedure.x.numpy(), r"$1 + \delta$")
+    figure = map_figures.maps(density(found, sigma2), 0, truth, map_figures.data(procedure), r"$1 + \delta$")
     figure.savefig(folder / "density.png", dpi=120)
 
 
