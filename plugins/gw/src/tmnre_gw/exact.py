@@ -2,9 +2,8 @@
 
 Each step is a folder of the run, done once:
 
-    learned/     the rounds of truncation, as of any analysis; posterior.h5 holds the learned marginals
-    search/      only where these cut next to nothing of the prior: the chirp masses at which their simulations fit, by
-                 the likelihood; learned/again/ has the rounds that begin there
+    search/      where in the prior the signal is, by matched filters
+    learned/     the rounds of truncation that begin there; posterior.h5 holds the learned marginals
     exact/       draws of the exact posterior inside the last region (see `tempering`), which go on from
                  exact-unfinished.pt where they were stopped
 
@@ -38,7 +37,7 @@ from tmnre.workers import processes
 from tmnre_gw.harmonics import HarmonicLikelihood
 from tmnre_gw.likelihood import Likelihood
 from tmnre_gw.products import About, bilby_result, sky_map_of, write_bilby
-from tmnre_gw.search import SEARCHED, found_nothing, locate
+from tmnre_gw.search import found_nothing, locate
 from tmnre_gw.skyfigure import sky_figure
 from tmnre_gw.tempering import Sampler, Sampling
 
@@ -92,7 +91,7 @@ class ExactBinary(AfterAnalysis):
     """An analysis of a `BinaryBlackHole` followed by exact draws.
 
     analysis : of an observation {"strain": ...}; its figures are drawn as well.
-    search : where the rounds have not found the signal, begin them again where their simulations fit it.
+    search : begin the rounds where matched filters find the signal.
     """
 
     analysis: Analysis
@@ -101,18 +100,12 @@ class ExactBinary(AfterAnalysis):
     search: bool = True
 
     def run(self, place: Place) -> Result:
-        rounds = place.rounds(self.analysis, "learned")
-        learned = rounds.run()
-        searched = self.search and SEARCHED in rounds.simulator.prior.names
-        if searched and found_nothing(learned.rounds[-1]["log_volume"]):
-            strain = self.analysis.observation["strain"]
-            found = place.step("search", partial(locate, rounds, strain, place))
-            begin, before = Box.from_dict(read_json(found / "region.json")), learned.simulations
-            if found_nothing(begin.log_volume):
-                place.say("search: their simulations fit as well anywhere; the rounds stay as they are")
-            else:
-                rounds = place.rounds(replace(self.analysis, begin=begin), "learned/again")
-                learned = replace(rounds.run(), further_simulations=before)
+        analysis, searched = self.analysis, 0
+        if self.search:
+            found = read_json(place.step("search", partial(self._search, place)) / "region.json")
+            analysis, searched = replace(analysis, begin=Box.from_dict(found["region"])), found["waveforms"]
+        rounds = place.rounds(analysis, "learned")
+        learned = replace(rounds.run(), further_simulations=searched)
         learned.save(place.folder / "learned" / "posterior.h5")
         folder = place.step("exact", partial(self._sample, rounds, learned, place))
         result = self._result(learned, folder)
@@ -128,6 +121,11 @@ class ExactBinary(AfterAnalysis):
         if sky is not None:
             figure: Figure = sky_figure(sky, joint, truth=result.truth)
             write_whole(folder / "sky.png", lambda path: figure.savefig(path, dpi=120))
+
+    def _search(self, place: Place, folder: Path) -> None:
+        simulator, strain = self.analysis.simulator, self.analysis.observation["strain"]
+        with self._pool(place, Likelihood(simulator, strain)) as pool:
+            locate(simulator, strain, place, pool, folder)
 
     def _sample(self, rounds: Rounds, learned: Result, place: Place, folder: Path) -> None:
         started = time.monotonic()

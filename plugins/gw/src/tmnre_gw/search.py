@@ -1,34 +1,51 @@
-"""Where in the prior a signal is, by matched filters made of simulations that are there: for rounds that have lost it.
+"""Where in the prior a signal is, by matched filters, for rounds to begin there.
 
-A light binary is in the band for many seconds, and data know its chirp mass to a thousandth of the prior: few of a
-network's simulations resemble them, and a few hundred steps learn nothing.  The filters cost seconds.
+Whatever its distance, direction, polarisation and phase, a source of a given waveform has
+
+    2 ln L <= sum_d max_t |P_d(t) d|^2
+
+P_d(t) the projection on the span of its polarisations in detector d, arriving at t, and these times no further apart
+than light takes.  A few thousand waveforms tell which masses and times reach the best of this bound but for LEAST, and
+how loud the signal may be; where few do, more are drawn where these are.  The filters cost as much as the waveforms.
+
+A light binary is in the band for many seconds, and data know its chirp mass to a thousandth of the prior: of the whole
+prior few of a network's simulations resemble them, and a few hundred steps learn nothing.
 """
 
 from __future__ import annotations
 
-import sys
-from functools import partial
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tmnre import Box, Place
 from tmnre.files import write_json
-from tmnre.inside import in_region
-from tmnre.rounds import Rounds
+from tmnre.inside import draw
 from tmnre.simulator import Tensors
 from tmnre_gw.likelihood import Likelihood
+from tmnre_gw.simulator import BinaryBlackHole
 
-SEARCHED = "chirp_mass"
-FEWEST, OF_BEST = 32, 0.9
-"""waveforms that the box is about: so many at least, and all whose signal-to-noise ratio is this share of the best's"""
+MASS, EFFECTIVE = "chirp_mass", "effective_chirp_mass"
+"""what is bounded by the waveforms that ring, the first to draw more of them"""
+WAVEFORMS, TIMES = 2000, 6
+"""drawn at once, and at most how often"""
+LEAST = 30.0
+"""how far 2 ln L may be below the best: 10^-5 of a posterior lies further off in eight dimensions"""
+FEWEST = 32
+"""waveforms that bounds are about, at least"""
 BEYOND = 0.25
-"""how far the box reaches beyond these on either side, in their range"""
+"""how far bounds go beyond these on either side, in their range"""
+SHRINKS = 0.8
+"""of the interval of chirp masses that it is drawn from again, or the search is over"""
 HALF = 0.5
-"""share of the prior that rounds leave when they have not found the signal"""
-ROWS_AT_ONCE, STEPS = 512, 4
+"""share of the prior that is left where the signal was not found"""
+ROWS_AT_ONCE, STEPS = 256, 4
 """times a cycle at the highest frequency"""
 
 
@@ -37,41 +54,92 @@ def found_nothing(log_volume: float) -> bool:
     return log_volume > np.log(HALF)
 
 
-def locate(rounds: Rounds, strain: np.ndarray, place: Place, folder: Path) -> None:
-    """Write region.json to folder: a box about the chirp masses of the rounds' simulations of the whole prior that ring
-    the loudest in data strain (detectors, P)."""
-    simulator = rounds.simulator
-    whole = Box.full(simulator.prior, simulator.constraints)
-    selection = rounds.store.select(rounds.store.shards(sys.maxsize), partial(in_region, simulator, whole), sys.maxsize)
-    if not len(selection.u):
-        raise ValueError("the search looks at the rounds' simulations, which the disk budget discarded")
-    rows, likelihood, found = rounds._rows(selection), Likelihood(simulator, strain), []
-    with place.progress(total=len(selection.u), desc="matched filters", unit="waveform") as bar:
-        for which in torch.arange(len(selection.u)).split(ROWS_AT_ONCE):
-            found.append(loudest(likelihood, rows.take(which)))
-            bar.update(len(which))
-    snr = np.concatenate(found)
-    best = np.argsort(snr)[::-1][: max(FEWEST, int((snr > OF_BEST * snr.max()).sum()))]
-    u = selection.u[best, simulator.prior.columns((SEARCHED,))[0]]
-    beyond = BEYOND * (u.max() - u.min())
-    bounds = (float(max(0.0, u.min() - beyond)), float(min(1.0, u.max() + beyond)))
-    write_json(folder / "region.json", Box({**whole.cube, SEARCHED: bounds}, whole.derived).to_dict())
-    low, high = simulator.prior[SEARCHED].quantile(np.array(bounds))
-    place.say(
-        f"search: the rounds did not find the signal; of {len(snr):,} waveforms the {len(best)} that ring the loudest, "
-        f"up to a signal-to-noise ratio of {snr.max():.1f}, point to a {SEARCHED} of {low:.4g} to {high:.4g}"
-    )
+@dataclass(frozen=True)
+class Heard:
+    """Twice the bound of ln L (N, T) of waveforms that arrive at the first detector at times_s (T,), and the largest
+    signal-to-noise ratio (N, detectors) in each."""
+
+    times_s: np.ndarray
+    twice: np.ndarray
+    snr: np.ndarray
 
 
-def loudest(likelihood: Likelihood, stored: Tensors) -> np.ndarray:
-    """Signal-to-noise ratio (N,) of waveforms as matched filters, h+ alone: at the time, phase and amplitude that fit
-    best in each detector by itself, in quadrature."""
+def locate(simulator: BinaryBlackHole, strain: np.ndarray, place: Place, pool: Executor | None, folder: Path) -> None:
+    """Write region.json to folder: the region outside of which no waveform explains data strain (detectors, P) nearly
+    as well as the best, and how many waveforms that took."""
+    likelihood, prior, rng = Likelihood(simulator, strain), simulator.prior, np.random.default_rng(0)
+    likelihood.quadrature = True
+    region, made, best, again = Box.full(prior, simulator.constraints), 0, 0.0, True
+    with place.progress(total=TIMES * WAVEFORMS, desc="matched filters, at most", unit="waveform") as bar:
+        while again and made < TIMES * WAVEFORMS:
+            u = draw(simulator, region, WAVEFORMS, rng)
+            heard = listen(likelihood, likelihood.waveforms(prior.from_cube(u), pool), bar.update)
+            made, best = made + len(u), max(best, float(heard.twice.max()))
+            region, again = _closer(simulator, region, u, heard, best)
+    write_json(folder / "region.json", {"region": region.to_dict(), "waveforms": made})
+    bounds = ((name, prior[name].quantile(np.array(region.cube[name]))) for name in (MASS, "time") if name in prior.names)
+    where = "".join(f", {name} {low:.4g} to {high:.4g}" for name, (low, high) in bounds)
+    place.say(f"search: signal-to-noise ratio {best**0.5:.1f} at most{where}, by {made:,} waveforms")
+
+
+def _closer(simulator: BinaryBlackHole, region: Box, u: np.ndarray, heard: Heard, best: float) -> tuple[Box, bool]:
+    """The region about the waveforms u (N, D) that ring nearly as loud as the best, and whether to draw from it."""
+    prior = simulator.prior
+    each = heard.twice.max(1)
+    rows = np.argsort(-each)[: max(FEWEST, int((each > best - LEAST).sum()))]
+    level = min(each[rows[-1]], best - LEAST)
+    cube: dict[str, tuple[float, float]] = {}
+    derived: dict[str, tuple[float, float]] = {}
+    if MASS in prior.names:
+        cube[MASS] = _about(u[rows, prior.columns((MASS,))[0]])
+        if np.ptp(cube[MASS]) < SHRINKS * np.ptp(region.cube[MASS]):
+            return region.tightened(cube, derived), True
+        effective = simulator.derive(torch.from_numpy(prior.from_cube(u[rows])))[EFFECTIVE]
+        derived[EFFECTIVE] = _about(effective.numpy())
+    if "time" in prior.names:
+        cube["time"] = _about(prior["time"].cdf(heard.times_s[(heard.twice[rows] >= level).any(0)]))
+    root = LEAST**0.5  # an amplitude that is off by so much costs LEAST
+    for name, snr in zip(simulator.network.names, heard.snr[rows].T, strict=True):
+        derived[f"snr_{name}"] = float(max(0, snr.min() - root)), float(snr.max() + root)
+    return region.tightened(cube, derived), False
+
+
+def _about(values: np.ndarray) -> tuple[float, float]:
+    """An interval about values, and BEYOND."""
+    beyond = BEYOND * np.ptp(values)
+    return float(values.min() - beyond), float(values.max() + beyond)
+
+
+def listen(likelihood: Likelihood, stored: Tensors, tell: Callable[[int], object] = lambda n: None) -> Heard:
+    """What waveforms make of the data; those that lal failed at are heard nowhere."""
     simulator = likelihood.simulator
     margin, f = simulator.band.time_margin_s, simulator._nodes
     times = torch.arange(-margin, margin, 1 / (STEPS * float(f[-1])), dtype=torch.float64)
     turn = torch.exp(2j * torch.pi * f[:, None] * times).to(torch.complex64)
-    square: Tensor = torch.zeros(len(stored["h"]))
-    for d, filtered in enumerate(likelihood._filtered):
-        ring = (stored["h"][:, 0].conj() * filtered) @ turn
-        square = square + ring.abs().square().amax(1) / stored["inner"][:, d, 0]
-    return square.sqrt().numpy()
+    vertices = simulator.network.vertices
+    apart = torch.linalg.vector_norm(vertices - vertices[0], dim=1) / (times[1] - times[0])
+    found: list[tuple[Tensor, Tensor]] = []
+    for rows in torch.arange(len(stored["h"])).split(ROWS_AT_ONCE):
+        square = _projected(likelihood._filtered, {name: array[rows] for name, array in stored.items()}, turn)
+        near = [int(torch.ceil(steps)) for steps in apart]
+        together = [F.max_pool1d(x, 2 * k + 1, 1, k) for x, k in zip(square.unbind(1), near, strict=True)]
+        found.append((torch.stack(together).sum(0), square.amax(2).sqrt()))
+        tell(len(rows))
+    twice, snr = (torch.cat([part[i] for part in found]).numpy() for i in range(2))
+    return Heard(times.numpy(), twice, snr)
+
+
+def _projected(filtered: Tensor, stored: Mapping[str, Tensor], turn: Tensor) -> Tensor:
+    """|P_d(t) d|^2 (N, detectors, T), of data (detectors, P) with the noise divided out and shifts turn (P, T)."""
+    h, inner, parts = stored["h"], stored["inner"].float(), []
+    for d, data in enumerate(filtered):
+        ring = torch.einsum("nmp,pt->mnt", h.conj() * data, turn)
+        plus = inner[:, d, 0, None]
+        square = ring[0].abs().square() / plus
+        if len(ring) == 2:  # and what of hx is not along h+, unless next to nothing is
+            cross, mixed = inner[:, d, 1, None], torch.complex(inner[:, d, 2, None], inner[:, d, 3, None])
+            left = cross - mixed.abs().square() / plus
+            across = ring[1] - mixed / plus * ring[0]
+            square = square + across.abs().square() / torch.maximum(left, 0.01 * cross)
+        parts.append(square.nan_to_num(0.0))
+    return torch.stack(parts, dim=1)

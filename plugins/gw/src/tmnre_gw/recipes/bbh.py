@@ -137,8 +137,7 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
     """effort of the exact draws"""
     search: bool = True
-    """before exact draws: where the rounds have cut next to nothing of the prior, as with light binaries, begin them
-    again at the chirp masses at which their simulations fit, by the likelihood"""
+    """before exact draws: begin the rounds at the masses, times and loudness that matched filters leave"""
     schedule: Schedule = field(default_factory=Schedule)
     """rounds"""
     truncation: Truncation = field(default_factory=lambda: Truncation(epsilon=1e-4, warm_start_ratio=0.1))
