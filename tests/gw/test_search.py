@@ -1,10 +1,9 @@
-"""Where a signal is by the likelihood of waveforms that are there, and that noise alone is found nowhere."""
+"""Where a signal is by matched filters: they are projections, nothing explains data better, and noise is nowhere."""
 
 from __future__ import annotations
 
 import json
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,51 +11,102 @@ import torch
 from tqdm import tqdm
 
 from tmnre import Box, Place
-from tmnre.rows import InMemory
 from tmnre_gw.band import Band, Whitening
 from tmnre_gw.binary import default_priors, sampled_priors
 from tmnre_gw.detectors import EARTH_RADIUS_S, Network
 from tmnre_gw.injection import noise
-from tmnre_gw.search import SEARCHED, found_nothing, locate
+from tmnre_gw.likelihood import Likelihood
+from tmnre_gw.search import EFFECTIVE, MASS, STEPS, found_nothing, listen, locate
 from tmnre_gw.simulator import BinaryBlackHole
+
+TRIGGER_S = 1126259462.4
+
+
+def binary(approximant: str, masses: tuple[float, float], band: tuple[float, float, float]) -> BinaryBlackHole:
+    """In two detectors alike; masses in Msun, a band of (s, Hz, Hz)."""
+    priors = sampled_priors(
+        default_priors(masses, (10.0, 1000.0), 0.9, 0.1, aligned=approximant == "IMRPhenomXAS"),
+        detectors=2,
+        trigger_gps_s=TRIGGER_S,
+        delay_s=EARTH_RADIUS_S,
+    )
+    of = Band(*band, priors.free["chirp_mass"].support[0])
+    psd = 1e-46 * ((of.frequencies_hz / 100) ** -4 + 2)
+    return BinaryBlackHole(
+        *(priors.free, priors.fixed, Network.at(("H1", "L1"), TRIGGER_S), of),
+        Whitening.of(of, np.stack([psd, psd])),
+        approximant=approximant,
+        reference_frequency_hz=20.0,
+        constraints=priors.constraints,
+    )
+
+
+def data_of(simulator: BinaryBlackHole, **truth: float) -> tuple[np.ndarray, torch.Tensor]:
+    """A signal in noise, and its parameters (1, D); those not given are the prior's medians."""
+    values = {name: float(d.quantile(np.array(0.5))) for name, d in simulator.prior.items()} | truth
+    theta = torch.tensor([[values[name] for name in simulator.prior.names]], dtype=torch.float64)
+    made = {k: torch.from_numpy(v) for k, v in simulator.simulate(theta.numpy(), np.random.default_rng(0)).items()}
+    signal = simulator.signal(made, theta)[0].numpy()
+    return (signal + noise(signal.shape, 3)).astype(np.complex64), theta
 
 
 @pytest.mark.parametrize("distance_mpc", [120.0, 1e5])
 def test_a_light_binary_is_found_and_noise_is_not(distance_mpc, tmp_path):
     """Of 10 + 7 Msun, 16 s, aligned spins; at 100 Gpc there is only noise."""
-    priors = sampled_priors(
-        default_priors((6.5, 50.0), (10.0, 1000.0), 0.9, 0.1, aligned=True),
-        detectors=2,
-        trigger_gps_s=1126259462.4,
-        delay_s=EARTH_RADIUS_S,
+    simulator = binary("IMRPhenomXAS", (6.5, 50.0), (16.0, 20.0, 300.0))
+    data, theta = data_of(
+        simulator, chirp_mass=7.24, mass_ratio=0.7, luminosity_distance=distance_mpc, theta_jn=0.4, time=0.01
     )
-    band = Band(16.0, 20.0, 300.0, priors.free["chirp_mass"].support[0])
-    psd = 1e-46 * ((band.frequencies_hz / 100) ** -4 + 2)
-    simulator = BinaryBlackHole(
-        *(priors.free, priors.fixed, Network.at(("H1", "L1"), 1126259462.4), band),
-        Whitening.of(band, np.stack([psd, psd])),
-        approximant="IMRPhenomXAS",
-        reference_frequency_hz=20.0,
-        constraints=priors.constraints,
-    )
-    rng = np.random.default_rng(0)
-    truth = {name: float(d.quantile(np.array(0.5))) for name, d in simulator.prior.items()}
-    truth |= {"chirp_mass": 7.24, "mass_ratio": 0.7, "luminosity_distance": distance_mpc, "theta_jn": 0.4, "time": 0.01}
-    theta = torch.tensor([[truth[name] for name in simulator.prior.names]], dtype=torch.float64)
-    made = {k: torch.from_numpy(v) for k, v in simulator.simulate(theta.numpy(), rng).items()}
-    signal = simulator.signal(made, theta)[0].numpy()
-    data = (signal + noise(signal.shape, 3)).astype(np.complex64)
-    u = Box.full(simulator.prior).sample(6000, rng)
-    rows = InMemory(simulator.simulate(simulator.prior.from_cube(u), rng))
-    store = SimpleNamespace(shards=lambda before: [], select=lambda *_: SimpleNamespace(u=u))
-    rounds = SimpleNamespace(
-        simulator=simulator, analysis=SimpleNamespace(seed=0), store=store, _rows=lambda selection: rows
-    )
-    place = Place(tmp_path, progress=partial(tqdm, disable=True), say=lambda _: None)
-    locate(rounds, data, place, tmp_path)
-    box = Box.from_dict(json.loads((tmp_path / "region.json").read_text()))
-    low, high = simulator.prior[SEARCHED].quantile(np.array(box.cube[SEARCHED]))
+    locate(simulator, data, Place(tmp_path, progress=partial(tqdm, disable=True), say=lambda _: None), None, tmp_path)
+    box = Box.from_dict(json.loads((tmp_path / "region.json").read_text())["region"])
     if distance_mpc > 1e4:
         assert found_nothing(box.log_volume)
-    else:
-        assert low < truth["chirp_mass"] < high and high - low < 5  # of 38
+        return
+    low, high = simulator.prior[MASS].quantile(np.array(box.cube[MASS]))
+    assert low < 7.24 < high and high - low < 1  # of 38
+    early, late = simulator.prior["time"].quantile(np.array(box.cube["time"]))
+    assert early < 0.01 < late and late - early < 0.03  # of 0.24
+    assert box.contains(simulator.prior.to_cube(theta.numpy()))[0] and EFFECTIVE in box.derived
+    made = {k: torch.from_numpy(v) for k, v in simulator.simulate(theta.numpy(), np.random.default_rng(0)).items()}
+    assert np.asarray(box.allows(simulator.derive(theta, made))).all()
+
+
+def test_filters_are_projections_on_both_polarisations_and_bound_the_likelihood():
+    """Of waveforms of precessing binaries, in one detector against orthogonal bases at single times; in both the best of
+    ln L over everything that keeps a waveform stays below, but for what half a step in time loses of a power."""
+    simulator = binary("IMRPhenomPv2", (25.0, 60.0), (4.0, 20.0, 256.0))
+    data, theta = data_of(simulator, luminosity_distance=300.0, a_1=0.7, tilt_1=1.3, theta_jn=1.2)
+    likelihood, rng = Likelihood(simulator, data), np.random.default_rng(1)
+    u = np.concatenate([simulator.prior.to_cube(theta.numpy()), Box.full(simulator.prior).sample(7, rng)])
+    stored = likelihood.waveforms(simulator.prior.from_cube(u))
+    alone = listen(Likelihood(simulator, data * [[1], [0]]), stored)
+    f, triangle, some = simulator._nodes.numpy(), simulator._triangle[0].numpy(), slice(0, None, 40)
+    both = 0
+    for h, twice in zip(stored["h"].numpy(), alone.twice[:, some], strict=True):
+        for t, found in zip(alone.times_s[some], twice, strict=True):
+            shifted = (triangle @ (h * np.exp(-2j * np.pi * f * t)).T).astype(complex)
+            basis, size = np.linalg.qr(shifted)
+            squares = np.abs(basis.conj().T @ data[0]) ** 2
+            apart = np.abs(size[1, 1]) ** 2 > 0.01 * (np.abs(size[:, 1]) ** 2).sum()
+            both += apart
+            # signals between the nodes are known to 1e-5 of their square (see `band`)
+            off = 1e-5**0.5 * np.linalg.norm(data[0])
+            least, most = squares[0], squares.sum()
+            assert found <= most + 2 * off * most**0.5 + off**2
+            assert found >= (most if apart else least) - 2 * off * most**0.5 - off**2
+    assert both > 20
+    heard = listen(likelihood, stored)
+    many = np.repeat(u, 3000, axis=0)
+    fast = simulator.prior.columns(likelihood.fast)
+    many[:, fast] = rng.random((len(many), len(fast)))
+    near = 0.02 * rng.normal(size=(len(many) // 2, len(fast)))
+    many[::2, fast] = u[:1, fast] + near
+    many = many.clip(0, 1)
+    rows = torch.arange(len(u)).repeat_interleave(3000)
+    log_l = likelihood({k: v[rows] for k, v in stored.items()}, torch.from_numpy(simulator.prior.from_cube(many)))
+    most = log_l.reshape(len(u), -1).max(1)
+    power = np.abs(stored["h"].numpy()[:, 0] * simulator._quadrature.numpy()[0] ** 0.5) ** 2
+    rms = np.sqrt((power * f**2).sum(1) / power.sum(1))
+    kept = np.cos(2 * np.pi * rms / (2 * STEPS * f[-1])) ** 2
+    assert most[0] > 50 and (2 * most * kept <= heard.twice.max(1)).all()
+    assert 2 * most[0] > 0.5 * heard.twice[0].max()  # a bound that tells something

@@ -40,10 +40,10 @@ class _Gaussian:
     def waveforms(self, theta, pool=None):
         return {"h": torch.from_numpy(theta[:, :2].copy()), "inner": torch.zeros(len(theta), 1)}
 
-    def inner(self, h):
-        return torch.zeros(len(h), 1)
+    def kept(self, stored):
+        return stored
 
-    def agree(self, stored):
+    def agree(self, stored, highest):
         return True
 
     def __call__(self, stored, theta):

@@ -38,6 +38,7 @@ from tmnre_gw.harmonics import HarmonicLikelihood
 from tmnre_gw.likelihood import Likelihood
 from tmnre_gw.products import About, bilby_result, sky_map_of, write_bilby
 from tmnre_gw.search import found_nothing, locate
+from tmnre_gw.simulator import BinaryBlackHole
 from tmnre_gw.skyfigure import sky_figure
 from tmnre_gw.tempering import Sampler, Sampling
 
@@ -46,7 +47,7 @@ BILBY = (
     *("luminosity_distance", "theta_jn", "ra", "dec", "psi", "phase", "geocent_time"),
 )
 """bilby's parameters, in the order of a triangle"""
-STATE = 3
+STATE = 4
 """number of what the sampler's state holds; one of another number is not gone on with"""
 CUT = 0.01
 """share of the posterior next to an edge of the region that is told to the reader"""
@@ -136,8 +137,9 @@ class ExactBinary(AfterAnalysis):
         if not len(selection.u):
             raise ValueError("the exact step starts from the last round's simulations, which the disk budget discarded")
         strain = self.analysis.observation["strain"]
-        likelihood = Likelihood(simulator, strain)
-        harmonic = HarmonicLikelihood(simulator, strain) if HarmonicLikelihood.serves(simulator) else None
+        times = arrival_times(simulator, region)
+        likelihood = Likelihood(simulator, strain, times)
+        harmonic = HarmonicLikelihood(simulator, strain, times) if HarmonicLikelihood.serves(simulator) else None
         single = {names[0]: marginal for names, marginal in learned.marginals.items() if len(names) == 1}
         rng = np.random.default_rng([self.seed, len(learned.rounds)])
         of = json.dumps([STATE, learned.rounds[-1]["region"]], sort_keys=True)
@@ -218,6 +220,14 @@ class ExactBinary(AfterAnalysis):
                 detectors=about.detectors,
                 gps_s=about.trigger_gps_s,
             )
+
+
+def arrival_times(simulator: BinaryBlackHole, region: Box) -> tuple[float, float]:
+    """The times (s) that a region leaves to the simulator's `time`."""
+    if "time" not in simulator.prior.names:
+        return simulator.fixed["time"], simulator.fixed["time"]
+    low, high = simulator.prior["time"].quantile(np.array(region.cube["time"]))
+    return float(low), float(high)
 
 
 def nothing_cut(log_volume: float) -> list[str]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tmnre.simulator import Tensors
-from tmnre_gw.likelihood import Likelihood, Profile, in_parts
+from tmnre_gw.likelihood import Likelihood, Profile, in_parts, mirrored_polarisations
 from tmnre_gw.simulator import BinaryBlackHole
 
 
@@ -52,14 +52,16 @@ class AnyPhase:
 class HarmonicLikelihood(Likelihood):
     """`Likelihood` with the phase among the fast parameters; its waveforms are
 
-    "h" (N, 2 M, P): h+ and hx of every harmonic at phase zero, and "gram" (N, detectors, 4, M M): their inner products
+    "h" (N, 2 M, P): h+ and hx of every harmonic at phase zero, or "series" of these, and "gram" (N, detectors, 4, M M): their inner products
     by quadrature on the nodes, polarisation by polarisation and harmonic by harmonic.
     """
 
     draws_phase = True
 
-    def __init__(self, simulator: BinaryBlackHole, strain: np.ndarray) -> None:
-        super().__init__(simulator, strain)
+    def __init__(
+        self, simulator: BinaryBlackHole, strain: np.ndarray, times_s: tuple[float, float] | None = None
+    ) -> None:
+        super().__init__(simulator, strain, times_s)
         self.orders = np.array(list(simulator.waveform.orders))
         self.slow = tuple(name for name in self.slow if name != "phase")
         self.fast = (*self.fast, "phase")
@@ -83,6 +85,9 @@ class HarmonicLikelihood(Likelihood):
         gram = gram.view(n, -1, m, 2, m, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, -1, 4, m * m)
         return {"h": h.to(torch.complex64).numpy(), "gram": gram.to(torch.complex64).numpy()}
 
+    def kept(self, stored: Tensors) -> Tensors:
+        return {**self._shape(stored["h"]), "gram": stored["gram"]}
+
     def any_phase(self, stored: Tensors, theta: Tensor) -> AnyPhase:
         """ln L of parameters theta (N, D) with their waveforms, at any phase and distance."""
         overlap, square = in_parts(self._harmonics, stored, theta)
@@ -90,7 +95,7 @@ class HarmonicLikelihood(Likelihood):
         return AnyPhase(self.orders, overlap, square, distance)
 
     def _harmonics(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensor]:
-        a, each = self.filtered(stored["h"], theta)
+        a, each = self.filtered(stored, theta)
         n, detectors, m = *each.shape[:2], len(self.orders)
         overlap = (a[:, :, None] * each.view(n, detectors, m, 2)).sum((1, 3))
         both = (a[..., :, None] * a[..., None, :]).reshape(n, 1, -1)
@@ -110,8 +115,5 @@ class HarmonicLikelihood(Likelihood):
 
     @staticmethod
     def mirrored(stored: Tensors) -> Tensors:
-        signs = torch.tensor([1.0, -1.0]).repeat(stored["h"].shape[1] // 2)
-        return {
-            "h": stored["h"] * signs[:, None],
-            "gram": stored["gram"] * torch.tensor([1.0, -1.0, -1.0, 1.0])[:, None],
-        }
+        gram = stored["gram"] * torch.tensor([1.0, -1.0, -1.0, 1.0])[:, None]
+        return {**mirrored_polarisations(stored), "gram": gram}

@@ -26,12 +26,15 @@ from scipy.special import i0e
 from torch import Tensor
 
 from tmnre.simulator import Tensors, as_tensors
+from tmnre_gw.series import Series
 from tmnre_gw.simulator import BinaryBlackHole
 
 CHUNK = 250
 """waveforms of one task of a worker"""
 AT_ONCE = 1024
 """likelihoods of one batch"""
+OFF_NAT = 0.01
+"""what inner products may be off by, in ln L"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Profile:
 class Likelihood:
     """ln L of one observation {"strain": (detectors, P)} for a simulator that is not reduced.
 
+    times_s : where the simulator's `time` is between these, a waveform is kept as the series of its overlaps there,
+        from which other skies and times cost next to nothing (see `series`).
     slow : parameters that need a new waveform; fast : those that do not.  Where the phase is integrated out
     (`marginal_phase`) it is in neither.
     """
@@ -64,7 +69,9 @@ class Likelihood:
     draws_phase = False
     """whether there is `any_phase`"""
 
-    def __init__(self, simulator: BinaryBlackHole, strain: np.ndarray) -> None:
+    def __init__(
+        self, simulator: BinaryBlackHole, strain: np.ndarray, times_s: tuple[float, float] | None = None
+    ) -> None:
         self.simulator, self.quadrature = simulator, False
         names = simulator.prior.names
         self.marginal_phase = simulator.quadrupole and "phase" in names and _whole_turn(simulator.prior["phase"])
@@ -74,10 +81,13 @@ class Likelihood:
         data = torch.as_tensor(strain, dtype=torch.complex64)
         # <s, d> = sum_b conj((R h)_b) d_b = sum_p conj(h_p) (R^H d)_p
         self._filtered = torch.einsum("dbp,db->dp", simulator._triangle.conj(), data)
+        self.series: Series | None = None
+        if times_s is not None:
+            of = simulator.network, simulator._nodes, self._filtered, times_s
+            self.series = Series(*of, at_first=simulator._in_frame)
 
     def waveforms(self, theta: np.ndarray, pool: Executor | None = None) -> Tensors:
-        """{"h", "inner"} of `simulate`, with the inner products (N, detectors, 1 or 4) exact in the basis, unless
-        `quadrature` says that those on the nodes are; where lal fails they are NaN."""
+        """What is kept of new waveforms; where lal fails it is NaN."""
         parts = np.array_split(theta, max(1, -(-len(theta) // CHUNK)))
         if pool is None:
             arrays = [self.polarisations(part, self.draws_phase) for part in parts]
@@ -85,21 +95,30 @@ class Likelihood:
             # a pool of processes has the work it was started with, which may be the harmonics'
             given = [pool.submit(self.polarisations, part, self.draws_phase) for part in parts]
             arrays = [done.result() for done in given]
-        stored = as_tensors({name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]})
-        return stored if self.quadrature else {**stored, "inner": self.inner(stored["h"])}
+        return self.kept(as_tensors({name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}))
+
+    def kept(self, stored: Tensors) -> Tensors:
+        """{"h", "inner"} of `simulate`, with the inner products (N, detectors, 1 or 4) exact in the basis, unless
+        `quadrature` says that those on the nodes are; and "series" in place of "h" where there is one."""
+        inner = stored["inner"].double() if self.quadrature else self.inner(stored["h"])
+        return {**self._shape(stored["h"]), "inner": inner}
+
+    def _shape(self, h: Tensor) -> Tensors:
+        return {"h": h} if self.series is None else {"series": self.series.of(h)}
 
     def polarisations(self, theta: np.ndarray, harmonics: bool = False) -> dict[str, np.ndarray]:
         """What `simulate` stores, for a worker process; of harmonics, where they are asked for and there are some."""
         return self.simulator.simulate(theta, np.random.default_rng(0))
 
-    def agree(self, stored: Tensors) -> bool:
-        """Whether inner products on the nodes are those in the basis, to 1e-5, as a shift in time is.
+    def agree(self, stored: Tensors, highest: float) -> bool:
+        """Whether inner products on the nodes are those in the basis, to OFF_NAT where ln L is `highest`, or 1e-5.
 
         So they are but for the lightest binaries of a band, and those in the basis take as long as the waveforms.
         """
         exact = self.inner(stored["h"])
         scale = exact[..., :2].abs().amax((1, 2), keepdim=True)
-        return bool(((exact - stored["inner"]).abs() <= 1e-5 * scale).all())
+        off = max(OFF_NAT / max(highest, 1.0), 1e-5)  # at its highest ln L is half of <s, s>
+        return bool(((exact - stored["inner"]).abs() <= off * scale).all())
 
     def inner(self, h: Tensor) -> Tensor:
         """Inner products (N, detectors, 1 or 4) of the polarisations h (N, 1 or 2, P), as `simulate` has them."""
@@ -115,7 +134,7 @@ class Likelihood:
 
     def products(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensor]:
         """<s, d> (N,) complex, at phase zero where it is integrated out, and <s, s> (N,)."""
-        a, each = self.filtered(stored["h"], theta)
+        a, each = self.filtered(stored, theta)
         overlap = (a.conj() * each).sum((1, 2))
         if self.simulator.quadrupole and not self.marginal_phase:
             overlap = overlap * torch.exp(-2j * self.simulator._columns(theta)["phase"])
@@ -128,17 +147,20 @@ class Likelihood:
             square = mixed.sum(1)
         return overlap, square
 
-    def filtered(self, h: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def filtered(self, stored: Tensors, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Amplitudes (N, detectors, 1 or 2) of the polarisations, and <h_m, d> (N, detectors, M) of waveforms
-        h (N, M, P) at 1 Mpc that arrive as parameters theta (N, D) say."""
+        (N, M) at 1 Mpc that arrive as parameters theta (N, D) say."""
         simulator = self.simulator
         p = simulator._columns(theta)
         direction, arrival = simulator._arrival(p)
+        amplitudes = simulator._amplitudes(p, direction)
+        if "series" in stored and self.series is not None:
+            return amplitudes, self.series.at(stored["series"], arrival)
         cycles = (arrival[..., None].float() * simulator._nodes.float()).mul_(2 * torch.pi)
         # the shift goes with the data, and what is conjugated is the sum
         turned = torch.complex(torch.cos(cycles), -torch.sin(cycles)).mul_(self._filtered.conj())
-        each = torch.einsum("nmp,ndp->ndm", h, turned).conj().to(torch.complex128)
-        return simulator._amplitudes(p, direction), each
+        each = torch.einsum("nmp,ndp->ndm", stored["h"], turned).conj().to(torch.complex128)
+        return amplitudes, each
 
     def derived_of(self, stored: Tensors, theta: Tensor) -> Tensors:
         """Derived quantities (N,) of parameters theta (N, D) with their waveforms."""
@@ -150,11 +172,10 @@ class Likelihood:
 
         Parity turns positions over and leaves spins: h+ stays, hx changes its sign.
         """
-        if stored["h"].shape[1] == 1:
+        if stored["inner"].shape[2] == 1:
             return stored
-        sign = torch.tensor([1.0, -1.0], dtype=stored["h"].real.dtype)
         signs = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=stored["inner"].dtype)
-        return {"h": stored["h"] * sign[:, None], "inner": stored["inner"] * signs}
+        return {**mirrored_polarisations(stored), "inner": stored["inner"] * signs}
 
     def __call__(self, stored: Tensors, theta: Tensor) -> np.ndarray:
         """ln L (N,) of parameters theta (N, D) with their waveforms, -inf where lal failed."""
@@ -177,6 +198,13 @@ class Likelihood:
         theta = theta.clone()
         theta[:, self.simulator.prior.names.index("phase")] = torch.from_numpy(phase)
         return theta, (overlap * np.exp(-2j * phase)).real - 0.5 * square
+
+
+def mirrored_polarisations(stored: Tensors) -> Tensors:
+    """h+ and hx of every harmonic (N, M, ...), as they are or as series, with the sign of hx changed."""
+    name = "series" if "series" in stored else "h"
+    signs = torch.tensor([1.0, -1.0]).repeat(stored[name].shape[1] // 2)
+    return {name: stored[name] * signs[:, None]}
 
 
 def in_parts(

@@ -33,8 +33,8 @@ from tmnre_gw.simulator import BinaryBlackHole
 
 MASS, EFFECTIVE = "chirp_mass", "effective_chirp_mass"
 """what is bounded by the waveforms that ring, the first to draw more of them"""
-WAVEFORMS, TIMES = 2000, 6
-"""drawn at once, and at most how often"""
+WAVEFORMS, TIMES, CHOSEN_OF = 2000, 6, 20
+"""drawn at once, at most how often, and of how many times as many"""
 LEAST = 30.0
 """how far 2 ln L may be below the best: 10^-5 of a posterior lies further off in eight dimensions"""
 FEWEST = 32
@@ -72,14 +72,26 @@ def locate(simulator: BinaryBlackHole, strain: np.ndarray, place: Place, pool: E
     region, made, best, again = Box.full(prior, simulator.constraints), 0, 0.0, True
     with place.progress(total=TIMES * WAVEFORMS, desc="matched filters, at most", unit="waveform") as bar:
         while again and made < TIMES * WAVEFORMS:
-            u = draw(simulator, region, WAVEFORMS, rng)
+            u = _evenly(simulator, region, rng)
             heard = listen(likelihood, likelihood.waveforms(prior.from_cube(u), pool), bar.update)
             made, best = made + len(u), max(best, float(heard.twice.max()))
             region, again = _closer(simulator, region, u, heard, best)
     write_json(folder / "region.json", {"region": region.to_dict(), "waveforms": made})
-    bounds = ((name, prior[name].quantile(np.array(region.cube[name]))) for name in (MASS, "time") if name in prior.names)
+    bounds = (
+        (name, prior[name].quantile(np.array(region.cube[name]))) for name in (MASS, "time") if name in prior.names
+    )
     where = "".join(f", {name} {low:.4g} to {high:.4g}" for name, (low, high) in bounds)
     place.say(f"search: signal-to-noise ratio {best**0.5:.1f} at most{where}, by {made:,} waveforms")
+
+
+def _evenly(simulator: BinaryBlackHole, region: Box, rng: np.random.Generator) -> np.ndarray:
+    """u (WAVEFORMS, D) of a region, by chirp mass as many as differ: a phase goes as its power -5/3."""
+    u = draw(simulator, region, CHOSEN_OF * WAVEFORMS, rng)
+    share = np.ones(len(u))
+    if MASS in simulator.prior.names:
+        column = simulator.prior.columns((MASS,))[0]
+        share = simulator.prior.from_cube(u)[:, column] ** (-8 / 3)
+    return u[rng.choice(len(u), WAVEFORMS, replace=False, p=share / share.sum())]
 
 
 def _closer(simulator: BinaryBlackHole, region: Box, u: np.ndarray, heard: Heard, best: float) -> tuple[Box, bool]:

@@ -214,15 +214,14 @@ class Sampler:
         start = u[which[rows_of]].copy()
         start[:, moves.fast] = fast[rows_of]
         stored = rows.take(torch.from_numpy(which[rows_of]))
-        quadrature = self.likelihood.agree(stored)
+        quadrature = self.likelihood.agree(stored, float(np.nanmax(log_l)))
         self._go_on_with(quadrature)
         made = 0
         if self.likelihood is self.harmonic:
             stored = self.likelihood.waveforms(self.simulator.prior.from_cube(start), self.pool)
             made = len(start)
         else:
-            inner = stored["inner"].double() if quadrature else self.likelihood.inner(stored["h"])
-            stored = {"h": stored["h"].clone(), "inner": inner}
+            stored = {name: array.clone() for name, array in self.likelihood.kept(stored).items()}
         moves = self.moves
         log_q = moves.log_q(start, (*moves.slow, *moves.fast))
         population = Population(start, stored, moves.log_l(start, stored), log_q, which[rows_of])
