@@ -72,8 +72,8 @@ def test_a_light_binary_is_found_and_noise_is_not(distance_mpc, tmp_path):
 
 
 def test_filters_are_projections_on_both_polarisations_and_bound_the_likelihood():
-    """Of waveforms of precessing binaries, in one detector against orthogonal bases at single times; in both the best of
-    ln L over everything that keeps a waveform stays below, but for what half a step in time loses of a power."""
+    """Of precessing binaries, in one detector against orthogonal bases at single times; in both the best of ln L over
+    everything that keeps a waveform stays below, but for what half a step in time loses of a power."""
     simulator = binary("IMRPhenomPv2", (25.0, 60.0), (4.0, 20.0, 256.0))
     data, theta = data_of(simulator, luminosity_distance=300.0, a_1=0.7, tilt_1=1.3, theta_jn=1.2)
     likelihood, rng = Likelihood(simulator, data), np.random.default_rng(1)
@@ -105,7 +105,7 @@ def test_filters_are_projections_on_both_polarisations_and_bound_the_likelihood(
     rows = torch.arange(len(u)).repeat_interleave(3000)
     log_l = likelihood({k: v[rows] for k, v in stored.items()}, torch.from_numpy(simulator.prior.from_cube(many)))
     most = log_l.reshape(len(u), -1).max(1)
-    power = np.abs(stored["h"].numpy()[:, 0] * simulator._quadrature.numpy()[0] ** 0.5) ** 2
+    power = np.abs(stored["h"].numpy()[:, 0] * simulator._quadrature[0] ** 0.5) ** 2
     rms = np.sqrt((power * f**2).sum(1) / power.sum(1))
     kept = np.cos(2 * np.pi * rms / (2 * STEPS * f[-1])) ** 2
     assert most[0] > 50 and (2 * most * kept <= heard.twice.max(1)).all()

@@ -52,8 +52,8 @@ class AnyPhase:
 class HarmonicLikelihood(Likelihood):
     """`Likelihood` with the phase among the fast parameters; its waveforms are
 
-    "h" (N, 2 M, P): h+ and hx of every harmonic at phase zero, or "series" of these, and "gram" (N, detectors, 4, M M): their inner products
-    by quadrature on the nodes, polarisation by polarisation and harmonic by harmonic.
+    "h" (N, 2 M, P): h+ and hx of every harmonic at phase zero, or "series" of these, and "gram" (N, detectors, 4, M M):
+    their inner products by quadrature on the nodes, polarisation by polarisation and harmonic by harmonic.
     """
 
     draws_phase = True
