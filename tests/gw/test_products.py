@@ -39,13 +39,18 @@ def test_a_run_leaves_joint_draws_evidence_and_a_sky_map(run):
     assert {"bilby_result.json", "bilby_result.hdf5", "skymap.fits", "learned", "exact"} <= {
         p.name for p in run.iterdir()
     }
-    # two hundred waveforms and twenty steps find nothing: rounds begin again where some of these fit
+    # rounds begin where matched filters say, and what these took is counted
     assert (run / "search" / "DONE").exists()
+    searched = json.loads((run / "search" / "region.json").read_text())
+    first = json.loads((run / "learned" / "rounds" / "00" / "region.json").read_text())
+    assert first["region"] == searched["region"]
     # a step that is done once: `resume` finds it
     assert (run / "exact" / "DONE").exists() and (run / "learned" / "rounds" / "01" / "DONE").exists()
     assert {"triangle.png", "sky.png", "whitened.png"} <= {p.name for p in (run / "figures").iterdir()}
     summary = json.loads((run / "summary.json").read_text())
     exact = summary["exact"]
+    simulated = sum(record["simulated"] for record in summary["rounds"])
+    assert summary["simulations"] == simulated + searched["waveforms"] and searched["waveforms"] >= 2000
     assert np.isfinite(exact["log_bayes_factor"]) and exact["waveforms"] > 0 and exact["importance_draws"] == 400
     # sixty particles are not worth four hundred draws, however often they are kept
     assert exact["effective_samples"] <= 60
