@@ -151,6 +151,21 @@ class _Turned(_Gaussian):
         return multivariate_normal.logpdf(self.straight(theta.numpy()), [0.4, 0.5, 0.5], 0.02**2 * np.eye(3))
 
 
+class _Spinning(_Gaussian):
+    """A spin of which data know the part along the axis."""
+
+    prior = tmnre.Prior(a_1=tmnre.Uniform(0, 0.9), tilt_1=tmnre.Sine(), c=tmnre.Uniform(0, 1), d=tmnre.Uniform(0, 1))
+    slow = ("a_1", "tilt_1")
+
+    def of_spin(self, a, tilt):
+        return multivariate_normal.logpdf(a * np.cos(tilt), 0.05, 0.02**2)
+
+    def __call__(self, stored, theta):
+        a, tilt, *rest = theta.numpy().T
+        near = multivariate_normal.logpdf(np.stack(rest, axis=1), self.mean[2:], 0.02**2 * np.eye(2))
+        return self.of_spin(a, tilt) + near
+
+
 def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, harmonic=None, **effort):
     rng = np.random.default_rng(seed)
     gaussian = gaussian or _Gaussian()
@@ -211,6 +226,29 @@ def test_a_polarisation_goes_with_the_phase(near, monkeypatch):
     # nothing is known of the phase
     assert np.abs(np.mean(np.exp(1j * np.outer(phase, [1, 2])), axis=0)).max() < 5 * (0.5 / n) ** 0.5
     assert abs(draws.log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_spins_move_along_what_data_know_and_keep_their_prior(near, monkeypatch):
+    """Against sums over a grid of length and tilt; steps along the parts of a spin are no steps of the prior's."""
+    if near:
+        monkeypatch.setattr(moves, "LEAST", 0.0)
+        monkeypatch.setattr(moves, "_repeated", lambda log_w: 0.0)
+    case = _Spinning()
+    draws = _sampled(Box({name: (0.0, 1.0) for name in case.prior.names}), gaussian=case, tries=8)
+    n = draws.record["effective_samples"]
+    assert n > 400
+    middles = (np.arange(400) + 0.5) / 400
+    u = np.stack(np.meshgrid(middles, middles, [0.5], [0.5]), axis=-1).reshape(-1, 4)
+    log_l = case.of_spin(*case.prior.from_cube(u)[:, :2].T)
+    log_evidence = np.logaddexp.reduce(log_l) - np.log(len(log_l))
+    assert abs(draws.log_evidence - log_evidence) < 4 * max(draws.record["log_evidence_sd"], 0.05)
+    w, found = np.exp(log_l - log_l.max()), case.prior.to_cube(draws.theta)
+    for what in (lambda x: x, lambda x: x**2, lambda x: x[:, :1] * x[:, 1:2]):
+        values, drawn = what(u[:, :2]), what(found[:, :2])
+        mean = (w[:, None] * values).sum(0) / w.sum()
+        sd = np.sqrt((w[:, None] * (values - mean) ** 2).sum(0) / w.sum())
+        assert (np.abs(drawn.mean(0) - mean) < 5 * sd / n**0.5).all()
 
 
 @pytest.mark.parametrize("harmonic", [None, _AnyPhase()])

@@ -24,6 +24,7 @@ from tmnre_gw.kernels import Kernels, Nearby, short_way
 from tmnre_gw.likelihood import Likelihood, Profile
 
 PERIODS = {**dict.fromkeys(("phase", "phi_12", "phi_jl", "azimuth", "ra"), 2 * np.pi), "psi": np.pi}
+SPINS = (("a_1", "tilt_1"), ("a_2", "tilt_2"))
 CELLS = 64
 """of the distance"""
 PHASES = 256
@@ -80,6 +81,9 @@ class Moves:
         columns = prior.columns([name for name in ("psi", "phase", "theta_jn") if name in names])
         apart = "phase" in likelihood.slow and "psi" in likelihood.fast and len(columns) == 3
         self.sheared = columns if apart and self.wraps[columns[0]] else None
+        self.spins = [
+            prior.columns(pair) for pair in SPINS if set(pair) <= set(likelihood.slow) and _isotropic(prior, pair)
+        ]
 
     def sweep(self, course: Course, beta: float) -> None:
         """One new waveform a particle, at an inverse temperature."""
@@ -157,18 +161,39 @@ class Moves:
 
     def _folded(self, step: np.ndarray) -> np.ndarray:
         """u (N, D) after a step, folded at edges."""
-        width = self.high - self.low
-        beyond = (self._straight(self.course.population.u) + step - self.low) / width % np.where(self.wraps, 1.0, 2.0)
-        return self._bent(self.low + width * np.where(beyond > 1, 2 - beyond, beyond))
+        width, moved = self.high - self.low, self._straight(self.course.population.u) + step
+        beyond = (moved - self.low) / width % np.where(self.wraps, 1.0, 2.0)
+        folded = self.low + width * np.where(beyond > 1, 2 - beyond, beyond)
+        for along, across in self.spins:  # of which the region has no edges but those of the spin's length
+            folded[:, along], folded[:, across] = moved[:, along], np.abs(moved[:, across])
+        return self._bent(folded)
 
     def _straight(self, u: np.ndarray) -> np.ndarray:
-        """u (N, D) with psi + s phase in place of psi, s the sign of cos theta_jn, where waveforms have a phase: of the
-        dominant harmonic seen along the axis data tell nothing else (Veitch et al. 2015)."""
-        return self._turned(u, 1)
+        """u (N, D) in coordinates in which what data know is more nearly straight.
+
+        In place of psi psi + s phase, s the sign of cos theta_jn, where waveforms have a phase: of the dominant
+        harmonic seen along the axis data tell nothing else (Veitch et al. 2015).  In place of a spin's length and tilt
+        its parts along the orbit's axis, of which data know a sum, and across.
+        """
+        u = self._turned(u, 1)
+        for a, tilt in self.spins:
+            length, cos = u[:, a].copy(), 1 - 2 * u[:, tilt]
+            u[:, a], u[:, tilt] = length * cos, length * np.sqrt(1 - cos**2)
+        return u
 
     def _bent(self, u: np.ndarray) -> np.ndarray:
         """The way back."""
-        return self._turned(u, -1)
+        u = self._turned(u, -1)
+        for a, tilt in self.spins:
+            along, length = u[:, a].copy(), np.maximum(np.hypot(u[:, a], u[:, tilt]), 1e-300)
+            u[:, a], u[:, tilt] = length, 0.5 * (1 - along / length)
+        return u
+
+    def _log_crowding(self, u: np.ndarray) -> np.ndarray:
+        """Log of the prior's density (N,) in the straight coordinates, that in u being one, up to a constant."""
+        with np.errstate(divide="ignore"):
+            parts = [0.5 * np.log(u[:, tilt] * (1 - u[:, tilt])) - np.log(u[:, a]) for a, tilt in self.spins]
+        return sum(parts, np.zeros(len(u)))
 
     def _turned(self, u: np.ndarray, way: int) -> np.ndarray:
         if self.sheared is None:
@@ -205,8 +230,8 @@ class Moves:
         about_old: Kernels | Nearby,
         about_new: Kernels | Nearby,
     ) -> tuple[np.ndarray, float]:
-        """Accept or refuse the slow parameters of u (N, D), a symmetric proposal with its waveforms, the fast ones
-        integrated out; which were taken (N,), and how many would be of a proposal that changes nothing, as the
+        """Accept or refuse the slow parameters of u (N, D), a proposal with its waveforms that is symmetric in the
+        straight coordinates, the fast ones integrated out; which were taken (N,), and how many would be of a proposal that changes nothing, as the
         integrals are rough.
 
         Beside a new waveform and the old one each particle draws `tries` sets of the fast parameters from kernels about
@@ -221,7 +246,8 @@ class Moves:
         weights = [np.stack([part[3] for part in parts]) for parts in (here, there)]
         integrals = [np.logaddexp.reduce(w) for w in weights]
         with np.errstate(invalid="ignore"):  # a waveform of which no set is allowed
-            taken = np.log(rng.random(n)) < integrals[1] - integrals[0]
+            gain = integrals[1] - integrals[0] + self._log_crowding(proposal) - self._log_crowding(population.u)
+            taken = np.log(rng.random(n)) < gain
         u, log_l, log_q = (np.stack([part[i] for part in there + here]) for i in range(3))
         log_w = np.concatenate([np.where(taken, weights[1], -np.inf), np.where(taken, -np.inf, weights[0])])
         which, rows = (log_w + rng.gumbel(size=log_w.shape)).argmax(0), np.arange(n)
@@ -340,6 +366,13 @@ def _repeated(log_w: np.ndarray) -> float:
     fresh, own = np.logaddexp.reduce(log_w[1 : half + 1]), np.logaddexp.reduce(np.delete(log_w, range(1, half + 1), 0))
     gain = fresh - np.log(half) - own + np.log(len(log_w) - half)
     return float(np.exp(np.minimum(gain, 0)).mean())
+
+
+def _isotropic(prior, pair: tuple[str, str]) -> bool:
+    """Whether a spin is uniform in length, from zero on, and in direction."""
+    levels = np.linspace(0, 1, 9)
+    length, tilt = (prior[name].quantile(levels) for name in pair)
+    return bool(np.allclose(length, levels * length[-1]) and np.allclose(np.cos(tilt), 1 - 2 * levels, atol=1e-6))
 
 
 def _is_periodic(prior, name: str) -> bool:
