@@ -231,8 +231,8 @@ class Moves:
         about_new: Kernels | Nearby,
     ) -> tuple[np.ndarray, float]:
         """Accept or refuse the slow parameters of u (N, D), a proposal with its waveforms that is symmetric in the
-        straight coordinates, the fast ones integrated out; which were taken (N,), and how many would be of a proposal that changes nothing, as the
-        integrals are rough.
+        straight coordinates, the fast ones integrated out; which were taken (N,), and how many would be of a proposal
+        that changes nothing, as the integrals are rough.
 
         Beside a new waveform and the old one each particle draws `tries` sets of the fast parameters from kernels about
         the new and the old, its own among those of the old one; the means of their weights estimate the two integrals
