@@ -96,6 +96,6 @@ recipe = Recipe(
     settings=Settings,
     build=build,
     papers=(COLES_JONES_1991, WHITTLE_1953),
-    presets={"smoke": {"simulations": 1000, "rounds": 2, "steps": 60}},
+    presets={"gpu": {"training.accelerator": "gpu"}, "smoke": {"simulations": 1000, "rounds": 2, "steps": 60}},
     summary="exponentiated Gaussian random field in noise: amplitude and slope of its power spectrum, truth known",
 )
