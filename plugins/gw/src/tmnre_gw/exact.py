@@ -126,7 +126,7 @@ class ExactBinary(AfterAnalysis):
     def _search(self, place: Place, folder: Path) -> None:
         simulator, strain = self.analysis.simulator, self.analysis.observation["strain"]
         with self._pool(place, Likelihood(simulator, strain)) as pool:
-            locate(simulator, strain, place, pool, folder)
+            locate(simulator, strain, self.seed, place, pool, folder)
 
     def _sample(self, rounds: Rounds, learned: Result, place: Place, folder: Path) -> None:
         started = time.monotonic()

@@ -28,6 +28,7 @@ from tmnre import Box, Place
 from tmnre.files import write_json
 from tmnre.inside import draw
 from tmnre.simulator import Tensors
+from tmnre_gw.detectors import EARTH_RADIUS_S
 from tmnre_gw.likelihood import Likelihood
 from tmnre_gw.simulator import BinaryBlackHole
 
@@ -64,18 +65,20 @@ class Heard:
     snr: np.ndarray
 
 
-def locate(simulator: BinaryBlackHole, strain: np.ndarray, place: Place, pool: Executor | None, folder: Path) -> None:
+def locate(
+    simulator: BinaryBlackHole, strain: np.ndarray, seed: int, place: Place, pool: Executor | None, folder: Path
+) -> None:
     """Write region.json to folder: the region outside of which no waveform explains data strain (detectors, P) nearly
     as well as the best, and how many waveforms that took."""
-    likelihood, prior, rng = Likelihood(simulator, strain), simulator.prior, np.random.default_rng(0)
+    likelihood, prior, rng = Likelihood(simulator, strain), simulator.prior, np.random.default_rng(seed)
     likelihood.quadrature = True
     region, made, best, again = Box.full(prior, simulator.constraints), 0, 0.0, True
     with place.progress(total=TIMES * WAVEFORMS, desc="matched filters, at most", unit="waveform") as bar:
-        while again and made < TIMES * WAVEFORMS:
+        while again:
             u = _evenly(simulator, region, rng)
             heard = listen(likelihood, likelihood.waveforms(prior.from_cube(u), pool), bar.update)
             made, best = made + len(u), max(best, float(heard.twice.max()))
-            region, again = _closer(simulator, region, u, heard, best)
+            region, again = _closer(simulator, region, u, heard, best, last=made >= TIMES * WAVEFORMS)
     write_json(folder / "region.json", {"region": region.to_dict(), "waveforms": made})
     bounds = (
         (name, prior[name].quantile(np.array(region.cube[name]))) for name in (MASS, "time") if name in prior.names
@@ -94,7 +97,9 @@ def _evenly(simulator: BinaryBlackHole, region: Box, rng: np.random.Generator) -
     return u[rng.choice(len(u), WAVEFORMS, replace=False, p=share / share.sum())]
 
 
-def _closer(simulator: BinaryBlackHole, region: Box, u: np.ndarray, heard: Heard, best: float) -> tuple[Box, bool]:
+def _closer(
+    simulator: BinaryBlackHole, region: Box, u: np.ndarray, heard: Heard, best: float, *, last: bool
+) -> tuple[Box, bool]:
     """The region about the waveforms u (N, D) that ring nearly as loud as the best, and whether to draw from it."""
     prior = simulator.prior
     each = heard.twice.max(1)
@@ -104,12 +109,15 @@ def _closer(simulator: BinaryBlackHole, region: Box, u: np.ndarray, heard: Heard
     derived: dict[str, tuple[float, float]] = {}
     if MASS in prior.names:
         cube[MASS] = _about(u[rows, prior.columns((MASS,))[0]])
-        if np.ptp(cube[MASS]) < SHRINKS * np.ptp(region.cube[MASS]):
+        if not last and np.ptp(cube[MASS]) < SHRINKS * np.ptp(region.cube[MASS]):
             return region.tightened(cube, derived), True
         effective = simulator.derive(torch.from_numpy(prior.from_cube(u[rows])))[EFFECTIVE]
         derived[EFFECTIVE] = _about(effective.numpy())
     if "time" in prior.names:
-        cube["time"] = _about(prior["time"].cdf(heard.times_s[(heard.twice[rows] >= level).any(0)]))
+        early, late = _about(heard.times_s[(heard.twice[rows] >= level).any(0)])
+        beside = 0.0 if simulator._in_frame else EARTH_RADIUS_S  # of the geocentre
+        low, high = prior["time"].cdf(np.array([early - beside, late + beside]))
+        cube["time"] = float(low), float(high)
     root = LEAST**0.5  # an amplitude that is off by so much costs LEAST
     for name, snr in zip(simulator.network.names, heard.snr[rows].T, strict=True):
         derived[f"snr_{name}"] = float(max(0, snr.min() - root)), float(snr.max() + root)
@@ -129,16 +137,27 @@ def listen(likelihood: Likelihood, stored: Tensors, tell: Callable[[int], object
     times = torch.arange(-margin, margin, 1 / (STEPS * float(f[-1])), dtype=torch.float64)
     turn = torch.exp(2j * torch.pi * f[:, None] * times).to(torch.complex64)
     vertices = simulator.network.vertices
-    apart = torch.linalg.vector_norm(vertices - vertices[0], dim=1) / (times[1] - times[0])
+    apart = torch.linalg.vector_norm(vertices - vertices[0], dim=1)
+    earliest, latest = _first_arrivals(simulator)
+    step = times[1] - times[0]
+    may_be = ((times > earliest - apart[:, None] - step) & (times < latest + apart[:, None] + step)).float()
     found: list[tuple[Tensor, Tensor]] = []
     for rows in torch.arange(len(stored["h"])).split(ROWS_AT_ONCE):
         square = _projected(likelihood._filtered, {name: array[rows] for name, array in stored.items()}, turn)
-        near = [int(torch.ceil(steps)) for steps in apart]
+        square = square * may_be
+        near = [int(torch.ceil(light / step)) for light in apart]
         together = [F.max_pool1d(x, 2 * k + 1, 1, k) for x, k in zip(square.unbind(1), near, strict=True)]
         found.append((torch.stack(together).sum(0), square.amax(2).sqrt()))
         tell(len(rows))
     twice, snr = (torch.cat([part[i] for part in found]).numpy() for i in range(2))
     return Heard(times.numpy(), twice, snr)
+
+
+def _first_arrivals(simulator: BinaryBlackHole) -> tuple[float, float]:
+    """When a signal of the prior may arrive at the first detector (s)."""
+    fixed = simulator.fixed.get("time", 0.0)
+    low, high = simulator.prior["time"].support if "time" in simulator.prior.names else (fixed, fixed)
+    return (low, high) if simulator._in_frame else (low - EARTH_RADIUS_S, high + EARTH_RADIUS_S)
 
 
 def _projected(filtered: Tensor, stored: Mapping[str, Tensor], turn: Tensor) -> Tensor:
