@@ -37,7 +37,7 @@ MASS, EFFECTIVE = "chirp_mass", "effective_chirp_mass"
 WAVEFORMS, TIMES, CHOSEN_OF = 2000, 6, 20
 """drawn at once, at most how often, and of how many times as many"""
 LEAST = 30.0
-"""how far 2 ln L may be below the best: 10^-5 of a posterior lies further off in eight dimensions"""
+"""how far 2 ln L may be below the best: of a Gaussian in eight dimensions 2e-4 lies further off"""
 FEWEST = 32
 """waveforms that bounds are about, at least"""
 BEYOND = 0.25
