@@ -12,6 +12,9 @@ import time
 import h5py
 import pytest
 
+from tmnre import cli
+from tmnre.cli import main
+
 pytestmark = pytest.mark.long
 
 
@@ -123,3 +126,23 @@ def test_small_commands(toy):
     assert toy.tmnre("--version").stdout.startswith("tmnre ")
     assert toy.tmnre().returncode == 0
     assert toy.tmnre("nonsense").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [({}, cli.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_waiting_threads_sleep_unless_told_otherwise(given, found, monkeypatch, capsys):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert main(["plugins"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == found
+
+
+def test_threads_are_told_before_pytorch_is_there():
+    """It reads the environment once."""
+    code = "import sys, tmnre.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
