@@ -57,7 +57,7 @@ def data_of(simulator: BinaryBlackHole, **truth: float) -> tuple[np.ndarray, tor
 
 def located(simulator: BinaryBlackHole, data: np.ndarray, folder) -> Box:
     place = Place(folder, progress=partial(tqdm, disable=True), say=lambda _: None)
-    locate(simulator, data, 0, place, None, folder)
+    locate(Likelihood(simulator, data), 0, place, None, folder)
     return Box.from_dict(json.loads((folder / "region.json").read_text())["region"])
 
 

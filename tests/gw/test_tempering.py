@@ -183,6 +183,12 @@ def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, harmonic
     return Sampler(gaussian, region, learned, how, rng, harmonic=harmonic).run(u, rows, quiet, **(run or {}))
 
 
+def _keep_near(monkeypatch):
+    """Every step keeps the parameters that need no waveform near."""
+    monkeypatch.setattr(moves, "LEAST", 0.0)
+    monkeypatch.setattr(moves, "_repeated", lambda log_w: 0.0)
+
+
 @pytest.mark.parametrize(
     ("gaussian", "tries", "near"),
     [
@@ -196,8 +202,7 @@ def _sampled(region, seed=0, gaussian=None, simulations=4000, run=None, harmonic
 def test_draws_and_evidence_of_a_known_gaussian(gaussian, tries, near, monkeypatch):
     """near: every step keeps the parameters that need no waveform near."""
     if near:
-        monkeypatch.setattr(moves, "LEAST", 0.0)
-        monkeypatch.setattr(moves, "_repeated", lambda log_w: 0.0)
+        _keep_near(monkeypatch)
     region = Box({name: (0.3, 0.8) for name in gaussian.prior.names})
     draws = _sampled(region, gaussian=gaussian, tries=tries)
     n = draws.record["effective_samples"]
@@ -214,8 +219,7 @@ def test_draws_and_evidence_of_a_known_gaussian(gaussian, tries, near, monkeypat
 @pytest.mark.parametrize("near", [False, True])
 def test_a_polarisation_goes_with_the_phase(near, monkeypatch):
     if near:
-        monkeypatch.setattr(moves, "LEAST", 0.0)
-        monkeypatch.setattr(moves, "_repeated", lambda log_w: 0.0)
+        _keep_near(monkeypatch)
     turned = _Turned()
     draws = _sampled(Box({name: (0.0, 1.0) for name in turned.prior.names}), gaussian=turned, tries=8)
     n = draws.record["effective_samples"]
@@ -232,8 +236,7 @@ def test_a_polarisation_goes_with_the_phase(near, monkeypatch):
 def test_spins_move_along_what_data_know_and_keep_their_prior(near, monkeypatch):
     """Against sums over a grid of length and tilt; steps along the parts of a spin are no steps of the prior's."""
     if near:
-        monkeypatch.setattr(moves, "LEAST", 0.0)
-        monkeypatch.setattr(moves, "_repeated", lambda log_w: 0.0)
+        _keep_near(monkeypatch)
     case = _Spinning()
     draws = _sampled(Box({name: (0.0, 1.0) for name in case.prior.names}), gaussian=case, tries=8)
     n = draws.record["effective_samples"]

@@ -124,9 +124,9 @@ class ExactBinary(AfterAnalysis):
             write_whole(folder / "sky.png", lambda path: figure.savefig(path, dpi=120))
 
     def _search(self, place: Place, folder: Path) -> None:
-        simulator, strain = self.analysis.simulator, self.analysis.observation["strain"]
-        with self._pool(place, Likelihood(simulator, strain)) as pool:
-            locate(simulator, strain, self.seed, place, pool, folder)
+        likelihood = Likelihood(self.analysis.simulator, self.analysis.observation["strain"])
+        with self._pool(place, likelihood) as pool:
+            locate(likelihood, self.seed, place, pool, folder)
 
     def _sample(self, rounds: Rounds, learned: Result, place: Place, folder: Path) -> None:
         started = time.monotonic()

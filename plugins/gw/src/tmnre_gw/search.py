@@ -65,13 +65,11 @@ class Heard:
     snr: np.ndarray
 
 
-def locate(
-    simulator: BinaryBlackHole, strain: np.ndarray, seed: int, place: Place, pool: Executor | None, folder: Path
-) -> None:
-    """Write region.json to folder: the region outside of which no waveform explains data strain (detectors, P) nearly
-    as well as the best, and how many waveforms that took."""
-    likelihood, prior, rng = Likelihood(simulator, strain), simulator.prior, np.random.default_rng(seed)
-    likelihood.quadrature = True
+def locate(likelihood: Likelihood, seed: int, place: Place, pool: Executor | None, folder: Path) -> None:
+    """Write region.json to folder: the region outside of which no waveform explains the data nearly as well as the
+    best, and how many waveforms that took."""
+    simulator, rng = likelihood.simulator, np.random.default_rng(seed)
+    prior, likelihood.quadrature = simulator.prior, True
     region, made, best, again = Box.full(prior, simulator.constraints), 0, 0.0, True
     with place.progress(total=TIMES * WAVEFORMS, desc="matched filters, at most", unit="waveform") as bar:
         while again:

@@ -39,16 +39,16 @@ class Series:
         counts = np.ceil((times_s[1] - times_s[0] + 2 * margin) / self.step_s).astype(int) + 1
         self.counts = torch.from_numpy(counts)
         self.starts = torch.from_numpy(np.cumsum(counts) - counts)
-        self._turned = []
+        turned = []
         for first, count, filtered in zip(self.first_s, counts, data, strict=True):
             times = first + self.step_s * torch.arange(count, dtype=torch.float64)
             turn = torch.exp(2j * torch.pi * nodes_hz[:, None] * times)
-            self._turned.append((turn * filtered[:, None]).to(torch.complex64))
+            turned.append((turn * filtered[:, None]).to(torch.complex64))
+        self._turned = torch.cat(turned, dim=1)
 
     def of(self, h: Tensor) -> Tensor:
         """(N, M, T) complex64 of waveforms (N, M, P), the times of all detectors one after the other."""
-        turned = torch.cat(self._turned, dim=1)
-        return torch.cat([rows.conj() @ turned for rows in h.split(ROWS_AT_ONCE)])
+        return torch.cat([rows.conj() @ self._turned for rows in h.split(ROWS_AT_ONCE)])
 
     def at(self, series: Tensor, arrival_s: Tensor) -> Tensor:
         """(N, detectors, M) complex128 at arrival times (N, detectors)."""
